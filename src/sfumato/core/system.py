@@ -1,0 +1,157 @@
+"""A system is a set of networks with the losses that train them and the requests they serve."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sfumato.core.request import Event, Request
+from sfumato.core.rng import Rng
+from sfumato.data.dataset import Dataset
+
+R = TypeVar("R", bound=Request)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How a player's parameters move."""
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    """Muon takes the matrices (and flattened kernels); AdamW takes the rest, always."""
+    lr: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """Largest norm of the joint gradient; 0 means no limit."""
+    warmup: int = 0
+    """Steps over which the learning rate grows from 0."""
+    decay: float = 0.0
+    """Share of all steps, at the end, over which the learning rate falls to 0."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how a system is trained."""
+
+    steps: int = 1000
+    batch: int = 64
+    """Pictures a step, over all processes and accumulated parts."""
+    accumulate: int = 1
+    """Parts in which each process takes its share of the batch."""
+    ema: float = 0.999
+    """Decay of the moving average of the weights; 0 keeps none."""
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    log_every: int = 10
+    save_every: int = 500
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One way to train a system: its configuration, its data, and the run it builds on, if any."""
+
+    config: Any
+    data: str
+    size: int
+    """Height and width of the pictures it learns from, in pixels."""
+    train: TrainConfig = TrainConfig()
+    base: tuple[str, str] | None = None
+    """(system, preset) that is trained first and then adopted, such as the first stage of a latent model."""
+
+
+class Batch(Mapping[str, Any]):
+    """Fields of a few examples (``image``: (b, c, h, w) in [-1, 1], ``label``: (b,), ``caption``: b strings ...)
+    and the random streams of these very examples."""
+
+    def __init__(self, fields: Mapping[str, Any], rng: Rng):
+        self._fields, self.rng = dict(fields), rng
+
+    def __getitem__(self, key: str) -> Any:
+        return self._fields[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self._fields.items()}
+        return Batch(moved, self.rng)
+
+
+@dataclass(frozen=True)
+class Player:
+    """Networks that move together: one optimiser, one sign of the game.
+
+    Name the modules whose ``forward`` is called: they are what is sharded over processes.
+    """
+
+    modules: tuple[nn.Module, ...]
+    optim: OptimConfig
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for m in self.modules for p in m.parameters() if p.requires_grad]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What ``player`` should descend, and the named parts it is made of."""
+
+    player: str
+    value: Float[Tensor, ""]
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def sum(cls, player: str, **parts: Tensor) -> Loss:
+        return cls(player, torch.stack(list(parts.values())).sum(), {k: v.detach() for k, v in parts.items()})
+
+
+class System(nn.Module, abc.ABC, Generic[R]):
+    """The networks of one paper, how they are trained, and what one may ask of them."""
+
+    tasks: ClassVar[tuple[type[Request], ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset({"image"})
+    """Fields of a batch without which it cannot learn."""
+    presets: ClassVar[Mapping[str, Preset]] = {}
+    config: Any
+
+    @abc.abstractmethod
+    def players(self) -> dict[str, Player]:
+        """Name the players; the trainer builds one optimiser for each."""
+
+    @abc.abstractmethod
+    def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
+        """Yield losses in the order in which the players move.
+
+        The trainer updates the named player before it resumes the generator, so the lines after a
+        ``yield`` see new weights. Which players move may depend on ``step`` and the configuration,
+        never on the data: all processes must yield the same sequence. All randomness comes from
+        ``batch.rng``.
+        """
+
+    @abc.abstractmethod
+    def run(self, request: R) -> Iterator[Event]:
+        """Serve a request: any number of ``Progress``, then one result."""
+
+    def preview(self, count: int, seed: int) -> R | None:
+        """The request whose answer shows how training goes; None if there is nothing to see."""
+        return None
+
+    def adopt(self, base: System[Any]) -> None:
+        """Take over what a preset's ``base`` has learned."""
+        raise NotImplementedError(f"{type(self).__name__} builds on no other system.")
+
+    def prepare(self, data: Dataset) -> Dataset:
+        """Compute once, before training, what does not change while it lasts (latents, for example)."""
+        return data
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device

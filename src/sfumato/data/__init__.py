@@ -1,0 +1,1 @@
+"""What systems learn from; no networks here."""

@@ -1,0 +1,82 @@
+"""What a dataset is: a numbered, unchanging collection that hands out batches by index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a system must know about a dataset to fit it."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    fields: frozenset[str]
+    """Of ``image``, ``caption``, ``label`` and what else a batch holds."""
+    classes: tuple[str, ...] = ()
+    """Names of the labels, in order; empty without labels."""
+    fingerprint: str = ""
+    """Changes when the examples change; part of what makes resuming exact."""
+
+
+class Dataset(Protocol):
+    """A numbered collection of examples."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        """The named examples: ``image`` float32 (b, c, h, w) in [-1, 1], ``label`` int64 (b,),
+        ``caption`` a list of b strings. The same index gives the same example, always."""
+        ...
+
+
+class Order:
+    """The order in which training sees examples: a fresh shuffle an epoch, a pure function of the seed.
+
+    >>> Order(10, seed=0).rows(0, 4).tolist() == Order(10, seed=0).rows(0, 4).tolist()
+    True
+    """
+
+    def __init__(self, length: int, *, seed: int):
+        self.length, self.seed = length, seed
+        self._epoch, self._shuffle = -1, torch.empty(0, dtype=torch.long)
+
+    def rows(self, start: int, count: int) -> Int[Tensor, " b"]:
+        """Indices of the examples at positions ``start`` to ``start + count`` of the endless sequence."""
+        return torch.tensor([self._at(position) for position in range(start, start + count)], dtype=torch.long)
+
+    def _at(self, position: int) -> int:
+        epoch, place = divmod(position, self.length)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+            self._epoch, self._shuffle = epoch, torch.randperm(self.length, generator=generator)
+        return int(self._shuffle[place])
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some examples of another dataset."""
+
+    whole: Dataset
+    indices: Sequence[int]
+
+    @property
+    def facts(self) -> Facts:
+        return self.whole.facts
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        return self.whole.batch(torch.as_tensor(self.indices)[indices])

@@ -1,0 +1,1 @@
+"""How good the pictures are, with n, feature space and spread."""

@@ -1,0 +1,31 @@
+"""The one table of systems and datasets: names and where they live. Nothing is imported until asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from sfumato.errors import UsageError, nearest
+
+SYSTEMS = {
+    "kl": "sfumato.systems.autoencoders.kl:KL",
+    "ddpm": "sfumato.systems.diffusion.ddpm:DDPM",
+    "ldm": "sfumato.systems.diffusion.ldm:LDM",
+}
+
+DATASETS = {
+    "shapes": "sfumato.data.shapes:Shapes",
+    "digits": "sfumato.data.digits:Digits",
+    "fashion": "sfumato.data.fashion:Fashion",
+    "photos": "sfumato.data.photos:Photos",
+    "folder": "sfumato.data.folder:Folder",
+}
+
+
+def find(name: str, table: Mapping[str, str], what: str) -> Any:
+    """Import what ``name`` stands for in ``table``; an unknown name is a ``UsageError`` with a suggestion."""
+    if name not in table:
+        raise UsageError(f"Unknown {what} '{name}'{nearest(name, table)}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)

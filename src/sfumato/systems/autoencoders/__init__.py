@@ -1,0 +1,1 @@
+"""Systems that squeeze a picture through a bottleneck and rebuild it."""

@@ -1,0 +1,1 @@
+"""Systems that walk from noise to data."""
