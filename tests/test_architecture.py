@@ -39,7 +39,7 @@ NAMES = {named(path) for path in FILES}
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of ours that ``path`` imports when it is loaded; imports inside functions may look anywhere below apps."""
+    """Modules of ours that ``path`` imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sfumato"):

@@ -37,7 +37,7 @@ class Rng:
 
     @classmethod
     def training(cls, seed: int, step: int, rows: range) -> Rng:
-        """Streams of the rows of a training batch: a pure function of (seed, step, row in the joint batch)."""
+        """Streams of a training batch, a pure function of (seed, step, row in the joint batch)."""
         return cls([mix(seed, "train", step, row) for row in rows])
 
     def __len__(self) -> int:

@@ -66,7 +66,7 @@ class Preset:
 
 
 class Batch(Mapping[str, Any]):
-    """Fields of a few examples (``image``: (b, c, h, w) in [-1, 1], ``label``: (b,), ``caption``: b strings ...)
+    """Fields of a few examples (``image``: (b, c, h, w) in [-1, 1], ``label``: (b,), ``caption``: b strings)
     and the random streams of these very examples."""
 
     def __init__(self, fields: Mapping[str, Any], rng: Rng):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -27,6 +27,7 @@ class Facts:
     """Changes when the examples change; part of what makes resuming exact."""
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A numbered collection of examples."""
 
@@ -53,7 +54,7 @@ class Order:
         self._epoch, self._shuffle = -1, torch.empty(0, dtype=torch.long)
 
     def rows(self, start: int, count: int) -> Int[Tensor, " b"]:
-        """Indices of the examples at positions ``start`` to ``start + count`` of the endless sequence."""
+        """Indices of the examples at positions ``start`` to ``start + count`` of the endless order."""
         return torch.tensor([self._at(position) for position in range(start, start + count)], dtype=torch.long)
 
     def _at(self, position: int) -> int:

@@ -1,0 +1,46 @@
+"""The request for new pictures; without torch, so that the command line can show its fields at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What every request has."""
+
+    seed: int = 0
+    """Same seed, same answer; picture i of a request has the seed ``seed + i``."""
+    count: int = 4
+    """How many pictures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Request):
+    """Make pictures from nothing, from a label or from a prompt."""
+
+    prompt: str | tuple[str, ...] = ""
+    """What to show; several prompts are taken in turn, one a picture."""
+    negative: str = ""
+    """What to avoid."""
+    label: int | str | None = None
+    """Which class to show, by number or by name; none means any."""
+    steps: int | None = None
+    """How many steps the solver takes; none means the system's own default."""
+    guidance: float | None = None
+    """How strongly to follow the prompt or label; 1 switches guidance off."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """The part of time, 0 data and 1 noise, in which guidance acts."""
+    guidance_rescale: float = 0.0
+    """How much to undo guidance's gain in contrast (0 to 1)."""
+    solver: str | None = None
+    """Name of the solver; none means the system's own default."""
+    spacing: Literal["leading", "trailing", "linspace", "karras"] | None = None
+    """How the steps are spread over time; none means the system's own default."""
+    eta: float | None = None
+    """Fresh noise per step of DDIM: 0 none, 1 as much as DDPM."""
+    height: int | None = None
+    """Pixels; none means the size the system was trained at."""
+    width: int | None = None
+    """Pixels; none means the size the system was trained at."""
