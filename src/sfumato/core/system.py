@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sfumato.core.request import Event, Request
 from sfumato.core.rng import Rng
-from sfumato.data.dataset import Dataset
+from sfumato.data.dataset import Dataset, Facts
 
 R = TypeVar("R", bound=Request)
 
@@ -120,7 +120,15 @@ class System(nn.Module, abc.ABC, Generic[R]):
     needs: ClassVar[frozenset[str]] = frozenset({"image"})
     """Fields of a batch without which it cannot learn."""
     presets: ClassVar[Mapping[str, Preset]] = {}
+    """Ways to train it, the one for a laptop first."""
+    Config: ClassVar[type]
+    """Class of its configuration; the constructor takes one."""
     config: Any
+
+    @classmethod
+    def fit(cls, config: Any, facts: Facts) -> Any:
+        """The same configuration for the pictures, classes and words of a dataset."""
+        return config
 
     @abc.abstractmethod
     def players(self) -> dict[str, Player]:

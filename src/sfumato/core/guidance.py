@@ -1,0 +1,58 @@
+"""Guidance turns denoisers into denoisers, so that guidance composes by nesting calls."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sfumato.core.denoiser import Belief, Denoiser
+from sfumato.core.solvers import Denoise
+from sfumato.nn.condition import Condition
+
+
+def conditioned(denoiser: Denoiser, cond: Condition) -> Denoise:
+    """Tell the denoiser ``cond`` at every step."""
+    return lambda x, t: denoiser(x, t, cond)
+
+
+def classifier_free(
+    denoiser: Denoiser,
+    cond: Condition,
+    null: Condition,
+    scale: float,
+    interval: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
+) -> Denoise:
+    """Move from what is believed without the condition towards and beyond what is believed with it.
+
+    Ho & Salimans 2022, in the convention null + scale * (cond - null): 1 is no guidance, 0 ignores the
+    condition. Guidance acts for t in ``interval`` (Kynkäänniemi et al. 2024); ``rescale`` takes back that
+    share of the gain in standard deviation (Lin et al. 2024, eq. 15-16).
+    """
+    if scale == 1:
+        return conditioned(denoiser, cond)
+    both = null.stack(cond)
+
+    def denoise(x: Tensor, t: Tensor) -> Belief:
+        if not interval[0] <= float(t[0]) <= interval[1]:
+            return denoiser(x, t, cond)
+        belief: Belief = denoiser(torch.cat([x, x]), torch.cat([t, t]), both)
+        without, told = belief.x0.chunk(2)
+        x0 = without + scale * (told - without)
+        if rescale:
+            axes = tuple(range(1, x0.ndim))
+            gain = x0.std(axes, keepdim=True) / told.std(axes, keepdim=True)
+            x0 = x0 * (rescale / gain + 1 - rescale)
+        return Belief(x0, None if belief.variance is None else belief.variance.chunk(2)[1])
+
+    return denoise
+
+
+def clipped(denoise: Denoise, limit: float = 1.0) -> Denoise:
+    """Keep beliefs in [-limit, limit], where pictures live."""
+
+    def inside(x: Tensor, t: Tensor) -> Belief:
+        belief = denoise(x, t)
+        return belief._replace(x0=belief.x0.clamp(-limit, limit))
+
+    return inside

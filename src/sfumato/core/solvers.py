@@ -1,0 +1,278 @@
+"""Solvers walk from noise to data. Each is a generator of steps, so that progress bars, previews,
+cancelling and editing live with the caller and never inside a solver.
+
+All share one signature: ``times`` falls (its last entry is usually 0); ``denoise`` says what we believe the
+data to be; ``project`` enforces, after every step, what we know about x (for example that it agrees with
+a picture outside a mask). Coefficients are tabulated once a run, as plain numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.denoiser import Belief
+from sfumato.core.process import Level, Process
+from sfumato.core.rng import Rng
+from sfumato.errors import UsageError, nearest
+
+Denoise = Callable[[Tensor, Tensor], Belief]
+"""(x, t) -> what the clean data is believed to be; t is (b,) float64 on the CPU."""
+Project = Callable[[Tensor, Tensor], Tensor]
+"""(x, t) -> x that agrees with what is known."""
+Variance = Literal["small", "large", "learned"]
+
+
+class Step(NamedTuple):
+    """Where a solver stands."""
+
+    t: float
+    x: Float[Tensor, "b ..."]
+    """The sample at time t."""
+    x0: Float[Tensor, "b ..."]
+    """What the clean data was believed to be on the way here."""
+
+
+class Solver(Protocol):
+    """The signature that all solvers share."""
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        process: Process,
+        x: Float[Tensor, "b ..."],
+        times: Float[Tensor, " s"],
+        *,
+        rng: Rng | None = None,
+        project: Project | None = None,
+    ) -> Iterator[Step]: ...
+
+
+class _Leg(NamedTuple):
+    """One stretch of the way, from a time to the next."""
+
+    t: Tensor
+    s: Tensor
+    now: Level
+    then: Level
+
+
+def _legs(process: Process, x: Tensor, times: Tensor) -> Iterator[_Leg]:
+    stamps = times.double().cpu()[:, None].expand(-1, len(x))
+    for i, (now, then) in enumerate(pairwise(process.levels(times.double().cpu()))):
+        yield _Leg(stamps[i], stamps[i + 1], now, then)
+
+
+def _arrive(x: Tensor, x0: Tensor, leg: _Leg, project: Project | None) -> Step:
+    return Step(float(leg.s[0]), x if project is None else project(x, leg.s), x0)
+
+
+@torch.no_grad()
+def ddim(
+    denoise: Denoise,
+    process: Process,
+    x: Float[Tensor, "b ..."],
+    times: Float[Tensor, " s"],
+    *,
+    rng: Rng | None = None,
+    project: Project | None = None,
+    eta: float = 0.0,
+) -> Iterator[Step]:
+    """Song et al. 2021, eq. 12. ``eta`` = 0 follows the deterministic path, 1 adds as much noise as DDPM."""
+    for leg in _legs(process, x, times):
+        x0 = denoise(x, leg.t).x0
+        fresh = eta * process.spread(leg.now, leg.then)[0]
+        x = process.step(x, x0, leg.now, leg.then, fresh)
+        if fresh:
+            x = x + fresh * process.kernel.draw(x, leg.s, _needed(rng))
+        yield (step := _arrive(x, x0, leg, project))
+        x = step.x
+
+
+@torch.no_grad()
+def ancestral(
+    denoise: Denoise,
+    process: Process,
+    x: Float[Tensor, "b ..."],
+    times: Float[Tensor, " s"],
+    *,
+    rng: Rng | None = None,
+    project: Project | None = None,
+    variance: Variance = "small",
+) -> Iterator[Step]:
+    """Ho et al. 2020, algorithm 2 (whose denominator is sqrt(1 - alpha_bar)); the last step adds no noise.
+
+    ``variance`` is the posterior's given x0 ("small"), that of one step of the process ("large"), or the
+    network's choice between both on a logarithmic scale ("learned", Nichol & Dhariwal 2021, eq. 15).
+    """
+    for leg in _legs(process, x, times):
+        belief = denoise(x, leg.t)
+        small, large = process.spread(leg.now, leg.then)
+        x = process.step(x, belief.x0, leg.now, leg.then, small)
+        if leg.then.sigma > 0:
+            fresh = _deviation(belief, small, large, variance)
+            x = x + fresh * process.kernel.draw(x, leg.s, _needed(rng))
+        yield (step := _arrive(x, belief.x0, leg, project))
+        x = step.x
+
+
+def _deviation(belief: Belief, small: float, large: float, variance: Variance) -> float | Tensor:
+    if variance != "learned":
+        return small if variance == "small" else large
+    if belief.variance is None:
+        raise UsageError("This network has not learned a variance; use the variance 'small' or 'large'.")
+    share = (belief.variance + 1) / 2
+    return (share * math.log(large) + (1 - share) * math.log(max(small, 1e-20))).exp()
+
+
+@torch.no_grad()
+def euler(
+    denoise: Denoise,
+    process: Process,
+    x: Float[Tensor, "b ..."],
+    times: Float[Tensor, " s"],
+    *,
+    rng: Rng | None = None,
+    project: Project | None = None,
+) -> Iterator[Step]:
+    """Euler's method on the probability flow, dy / dsigma = (y - x0) / sigma, where y = x / alpha and sigma
+    is relative to alpha (Karras et al. 2022, algorithm 1 without its correction)."""
+    for leg in _legs(process, x, times):
+        y, before, after = _rescaled(x, leg)
+        x0 = denoise(x, leg.t).x0
+        x = leg.then.alpha * (y + (after - before) * (y - x0) / before)
+        yield (step := _arrive(x, x0, leg, project))
+        x = step.x
+
+
+@torch.no_grad()
+def heun(
+    denoise: Denoise,
+    process: Process,
+    x: Float[Tensor, "b ..."],
+    times: Float[Tensor, " s"],
+    *,
+    rng: Rng | None = None,
+    project: Project | None = None,
+) -> Iterator[Step]:
+    """Heun's method on the same flow: Euler's step, then the mean of the slopes at both ends (Karras et
+    al. 2022, algorithm 1). Two evaluations a step, one on the last."""
+    for leg in _legs(process, x, times):
+        y, before, after = _rescaled(x, leg)
+        x0 = denoise(x, leg.t).x0
+        slope = (y - x0) / before
+        x = leg.then.alpha * (y + (after - before) * slope)
+        if after > 0:
+            corrected = (x / leg.then.alpha - denoise(x, leg.s).x0) / after
+            x = leg.then.alpha * (y + (after - before) * (slope + corrected) / 2)
+        yield (step := _arrive(x, x0, leg, project))
+        x = step.x
+
+
+def _rescaled(x: Tensor, leg: _Leg) -> tuple[Tensor, float, float]:
+    """x / alpha with sigma / alpha at both ends: in these terms every process only adds noise."""
+    return x / leg.now.alpha, leg.now.sigma / leg.now.alpha, leg.then.sigma / leg.then.alpha
+
+
+@torch.no_grad()
+def dpmpp_2m(
+    denoise: Denoise,
+    process: Process,
+    x: Float[Tensor, "b ..."],
+    times: Float[Tensor, " s"],
+    *,
+    rng: Rng | None = None,
+    project: Project | None = None,
+) -> Iterator[Step]:
+    """DPM-Solver++(2M): second order from one evaluation a step, by extrapolating beliefs over
+    ln(alpha / sigma) (Lu et al. 2022b, algorithm 2). First order on the first step and on a last to 0."""
+    before, stride = None, 0.0
+    for leg in _legs(process, x, times):
+        x0 = target = denoise(x, leg.t).x0
+        length = _log_snr(leg.then) - _log_snr(leg.now)
+        if before is not None and math.isfinite(length):
+            target = x0 + (x0 - before) * (length / (2 * stride))
+        x = (leg.then.sigma / leg.now.sigma) * x - leg.then.alpha * math.expm1(-length) * target
+        before, stride = x0, length
+        yield (step := _arrive(x, x0, leg, project))
+        x = step.x
+
+
+def _log_snr(level: Level) -> float:
+    if level.sigma == 0:
+        return math.inf
+    return math.log(level.alpha / level.sigma) if level.alpha > 0 else -math.inf
+
+
+@torch.no_grad()
+def plms(
+    denoise: Denoise,
+    process: Process,
+    x: Float[Tensor, "b ..."],
+    times: Float[Tensor, " s"],
+    *,
+    rng: Rng | None = None,
+    project: Project | None = None,
+) -> Iterator[Step]:
+    """Pseudo linear multi-step (Liu et al. 2022, PNDM, algorithm 2): the noise is extrapolated from up to
+    four evaluations (Adams-Bashforth), warmed up by improved Euler, which costs one evaluation more."""
+    past: list[Tensor] = []
+    for leg in _legs(process, x, times):
+        n, x0 = _noise_in(denoise, x, leg.t, leg.now)
+        if not past:
+            ahead = process.step(x, x0, leg.now, leg.then)
+            mixed = (n + _noise_in(denoise, ahead, leg.s, leg.then)[0]) / 2 if leg.then.sigma > 0 else n
+        else:
+            mixed = _adams_bashforth([n, *past])
+        past = [n, *past][:3]
+        x = process.step(x, (x - leg.now.sigma * mixed) / leg.now.alpha, leg.now, leg.then)
+        yield (step := _arrive(x, x0, leg, project))
+        x = step.x
+
+
+def _noise_in(denoise: Denoise, x: Tensor, t: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+    x0 = denoise(x, t).x0
+    return (x - level.alpha * x0) / level.sigma, x0
+
+
+def _adams_bashforth(values: list[Tensor]) -> Tensor:
+    weights = {2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+    return torch.stack([w * v for w, v in zip(weights[len(values)], values, strict=True)]).sum(0)
+
+
+def _needed(rng: Rng | None) -> Rng:
+    if rng is None:
+        raise UsageError(
+            "This solver adds noise and needs random streams; pass rng=Rng.sampling(seed, count)."
+        )
+    return rng
+
+
+SOLVERS: dict[str, Solver] = {
+    "ancestral": ancestral,
+    "ddim": ddim,
+    "euler": euler,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+    "plms": plms,
+}
+
+
+def named(name: str, *, eta: float | None = None) -> Solver:
+    """The solver called ``name``; ``eta`` is for DDIM alone."""
+    if name not in SOLVERS:
+        raise UsageError(f"Unknown solver '{name}'{nearest(name, SOLVERS)}")
+    if eta is None:
+        return SOLVERS[name]
+    if name != "ddim":
+        raise UsageError(
+            f"eta is a setting of ddim; '{name}' has none. Leave it out, or use the solver ddim."
+        )
+    return partial(ddim, eta=eta)
