@@ -1,0 +1,75 @@
+"""The verb ``describe``: a system's idea, paper, equations, presets and measured figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from sfumato.apps import facts
+from sfumato.apps.talk import Common, Talk, table
+from sfumato.errors import UsageError, nearest
+from sfumato.registry import DATASETS, SYSTEMS
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Explain a system, a dataset or a model that comes with the package.
+
+    Example: sfumato describe ddpm
+    """
+
+    name: Positional[str]
+    """What to explain: a name from ``sfumato list``."""
+
+
+def main(options: Options) -> int:
+    """Explain, as text or as one JSON object."""
+    name, talk, models = options.name, options.talk, facts.models()
+    if name in SYSTEMS:
+        _system(facts.system(name), talk)
+    elif name in models:
+        card = (models[name] / "README.md").read_text(encoding="utf-8")
+        talk.result({"model": name, **facts.read_config(models[name]), "card": card})
+        talk.show(card)
+    elif name in DATASETS:
+        talk.result({"dataset": name, "is": facts.dataset_sentence(name)})
+        talk.show(f"{name}: {facts.dataset_sentence(name)}\n\nSee it: sfumato data {name} --out {name}.png")
+    else:
+        raise UsageError(f"Nothing here is called '{name}'{nearest(name, [*SYSTEMS, *DATASETS, *models])}")
+    return 0
+
+
+def _system(told: facts.SystemFacts, talk: Talk) -> None:
+    talk.result({**dataclasses.asdict(told), "file": str(told.file), "family": told.family})
+    talk.show(f"{told.name}: {told.title}\n\n{told.sentence}\n")
+    talk.show(f"Paper      {told.paper} ({', '.join(filter(None, [told.authors, str(told.year)]))})")
+    if told.link:
+        talk.show(f"           {told.link}")
+    for number, equation in enumerate(told.equations):
+        talk.show(f"{'Equations' if number == 0 else '':<10} {equation}")
+    talk.show(f"File       {_short(told.file)}\n")
+    talk.show(table(["preset", "data", "minutes", "machine"], [_row(preset) for preset in told.presets]))
+    figures = [(p.name, *_figure(figure)) for p in told.presets for figure in p.figures]
+    if figures:
+        talk.show("")
+        talk.show(table(["preset", "figure", "value", "n", "control"], figures))
+    first = told.presets[0].name
+    talk.show(f"\nTrain it:     sfumato train {told.name} {first} --out runs/{told.name}-{first}")
+    talk.show(f"Its settings: sfumato train {told.name} {first} --help")
+
+
+def _row(preset: facts.PresetFacts) -> tuple[str, str, str, str]:
+    minutes = "not measured" if preset.minutes is None else f"{preset.minutes:g}"
+    return preset.name, preset.data, minutes, preset.machine
+
+
+def _figure(figure: object) -> tuple[str, ...]:
+    told = figure if isinstance(figure, dict) else {}
+    return tuple(str(told.get(key, "")) for key in ("name", "value", "n", "control"))
+
+
+def _short(file: Path) -> Path:
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

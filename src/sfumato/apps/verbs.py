@@ -1,0 +1,49 @@
+"""The verbs of the command line: one table; the module of a verb is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Annotated, Any, Union
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: the module with its ``Options`` and ``main(options)``."""
+
+    module: str
+    sentence: str
+    open: bool = False
+    """Whether it also takes settings that only a system knows (``Options.settings``)."""
+
+
+VERBS = {
+    "list": Verb("listing", "Show the systems, the data, the models and the runs there are."),
+    "describe": Verb("describe", "Explain a system: idea, paper, equations, presets, figures."),
+    "cite": Verb("cite", "Print the BibTeX entries to cite for a run, a model or a system."),
+    "doctor": Verb("doctor", "Check this machine, with a remedy for each fault."),
+    "data": Verb("data", "Show what a dataset holds, or report on a folder of pictures."),
+    "train": Verb("train", "Train a system on a dataset or on your own pictures.", open=True),
+    "generate": Verb("generate", "Make pictures from a prompt, from a label or from nothing."),
+    "evaluate": Verb("evaluate", "Measure how good a run's pictures are."),
+    "export": Verb("export", "Write a run as a diffusers folder."),
+    "verify": Verb("verify", "Check that a run folder is whole."),
+    "demo": Verb("demo", "Make a contact sheet with the model that comes with the package."),
+    "completion": Verb("completion", "Print the completion script for bash, zsh or tcsh."),
+}
+
+MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.AvoidSubcommands)
+"""How options look, everywhere."""
+
+
+def module_of(name: str) -> Any:
+    """The module that does what the verb says."""
+    return importlib.import_module(f"sfumato.apps.{VERBS[name].module}")
+
+
+def everything() -> Any:
+    """The options of all verbs as one type, from which shells learn what can be typed."""
+    verbs = (Annotated[module_of(name).Options, tyro.conf.subcommand(name)] for name in VERBS)
+    return Union[tuple(verbs)]  # noqa: UP007 - built at run time
