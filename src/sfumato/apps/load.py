@@ -1,0 +1,112 @@
+"""From a name or a folder to a system that is ready to serve requests."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sfumato import config, device
+from sfumato.apps import facts
+from sfumato.core.system import System
+from sfumato.errors import DataError, UsageError, nearest
+from sfumato.registry import SYSTEMS, find
+
+FORMAT = 1
+"""The layout of run folders that this version reads."""
+
+
+def load(
+    name_or_path: str | os.PathLike[str], *, precision: device.Precision = "auto", device_name: str = "auto"
+) -> System[Any]:
+    """Build the system that a name or a folder stands for, with its weights, ready to run.
+
+    A model that comes with the package (``"shapes"``), a run folder, or a diffusers folder
+    (``model_index.json``). Raises ``UsageError`` for unknown names and ``DataError`` for folders that
+    cannot be used.
+    """
+    device.setup()
+    place = device.pick(device_name)
+    system = _from_folder(folder_of(name_or_path))
+    return system.to(device=place, dtype=device.dtype_of(precision, place)).eval()
+
+
+def folder_of(name_or_path: str | os.PathLike[str]) -> Path:
+    """Where the model lies that a name or a path stands for; folders win over names."""
+    path, shipped = Path(name_or_path), facts.models()
+    if path.is_dir():
+        return path
+    name = os.fspath(name_or_path)
+    if name in shipped:
+        return shipped[name]
+    if path.exists():
+        raise DataError(f"'{name}' is a file; give the folder of a run, or a diffusers folder")
+    choice = nearest(name, shipped) if shipped else ""
+    raise UsageError(f"There is no model or folder '{name}'{choice}; 'sfumato list' shows models and runs")
+
+
+def _from_folder(folder: Path) -> System[Any]:
+    if (folder / "model_index.json").exists():
+        return _from_diffusers(folder)
+    told = facts.read_config(folder)
+    if told.get("format", FORMAT) > FORMAT:
+        raise DataError(
+            f"'{folder}' has format {told['format']}, this sfumato reads {FORMAT}; update sfumato"
+        )
+    kind = find(told["system"], SYSTEMS, "system")
+    system: System[Any] = kind(config.from_dict(kind.Config, told["config"]))
+    load_weights(system, folder / "model.safetensors")
+    return system
+
+
+def load_weights(system: System[Any], file: Path) -> None:
+    """Fill a system with the tensors of ``file``; all must fit, or one ``DataError`` says which do not."""
+    if not file.exists():
+        raise DataError(f"'{file.parent}' holds no finished model; train it further with --resume")
+    try:
+        given = load_file(file)
+    except SafetensorError as error:
+        raise DataError(f"'{file}' is damaged ({error}); 'sfumato verify' tells what is left") from error
+    wanted = system.state_dict()
+    faults = [
+        _fault("missing", [name for name in wanted if name not in given]),
+        _fault("unknown", [name for name in given if name not in wanted]),
+        _fault(
+            "of another shape", [_shapes(n, given[n], wanted[n]) for n in wanted if _differ(n, given, wanted)]
+        ),
+    ]
+    if any(faults):
+        raise DataError(f"'{file}' does not fit its config.json: {'; '.join(filter(None, faults))}")
+    system.load_state_dict(given)
+
+
+def _differ(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    return name in given and given[name].shape != wanted[name].shape
+
+
+def _shapes(name: str, given: Tensor, wanted: Tensor) -> str:
+    return f"{name} {tuple(given.shape)} instead of {tuple(wanted.shape)}"
+
+
+def _fault(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{len(names)} tensors {what} ({names[0]}{more})" if names else ""
+
+
+def _from_diffusers(folder: Path) -> System[Any]:
+    """The system whose ``pipelines`` names the class that wrote the folder."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"'{folder}/model_index.json' is not JSON ({error}); restore it") from error
+    pipeline = str(index.get("_class_name"))
+    known = {name: entry for entry in SYSTEMS for name in find(entry, SYSTEMS, "system").pipelines}
+    if pipeline not in known:
+        raise DataError(f"'{folder}' holds a {pipeline}, which sfumato cannot read{nearest(pipeline, known)}")
+    return find(known[pipeline], SYSTEMS, "system").from_diffusers(folder)

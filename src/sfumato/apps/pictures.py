@@ -1,0 +1,137 @@
+"""Pictures as a person holds them: they show themselves in notebooks and know how they were made."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
+
+from sfumato import images
+from sfumato.errors import DataError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The answer to a request, one entry a picture."""
+
+    pixels: Float[Tensor, "n c h w"]
+    """In [-1, 1]."""
+    seeds: tuple[int, ...]
+    captions: tuple[str, ...]
+    settings: tuple[Mapping[str, Any], ...]
+    """What makes each picture again."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: truncated prompts, ignored settings."""
+    history: tuple[Float[Tensor, "n c i j"], ...] = field(default=(), repr=False)
+    """What the pictures were believed to be on the way here, from noise on."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Image:
+        return images.to_pil(self.pixels[index])
+
+    def __iter__(self) -> Iterator[Image]:
+        return (self[i] for i in range(len(self)))
+
+    def grid(self, columns: int | None = None) -> Image:
+        """All pictures in one."""
+        return images.grid(self.pixels, columns)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write one PNG a picture, named by its seed and prompt, and ``grid.png``; return their paths.
+
+        A file there that was made with other settings keeps its name; the new one gets a number.
+        """
+        folder = Path(folder)
+        written = []
+        for image, seed, caption, settings in zip(
+            self, self.seeds, self.captions, self.settings, strict=True
+        ):
+            path = free(folder / f"{seed:06d}{slug(caption)}.png", settings)
+            images.save_png(image, path, settings)
+            written.append(path)
+        if len(self) > 1:
+            together = {"pictures": [path.name for path in written]} | shared(self.settings)
+            path = free(folder / "grid.png", together)
+            images.save_png(self.grid(), path, together)
+            written.append(path)
+        return written
+
+    def _repr_png_(self) -> bytes:
+        return png(self.grid())
+
+    def _repr_html_(self) -> str:
+        figures = (
+            f'<figure style="display:inline-block;margin:4px;max-width:192px;font:12px sans-serif">'
+            f'<img alt="{html.escape(caption)}" src="{data_url(image)}" width="192" '
+            f'style="image-rendering:pixelated"><figcaption>{html.escape(caption)} (seed {seed})'
+            f"</figcaption></figure>"
+            for image, seed, caption in zip(self, self.seeds, self.captions, strict=True)
+        )
+        notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
+        return f"<div>{''.join(figures)}{notes}</div>"
+
+
+def shared(settings: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
+    """The settings on which all pictures agree."""
+    first = settings[0]
+    return {key: first[key] for key in first if all(other.get(key) == first[key] for other in settings)}
+
+
+def free(path: Path, settings: Mapping[str, Any]) -> Path:
+    """``path``, or ``path`` with a number if a picture made with other settings lies there."""
+    candidate, number = path, 1
+    while candidate.exists() and not _same(candidate, settings):
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
+
+
+def _same(path: Path, settings: Mapping[str, Any]) -> bool:
+    try:
+        return images.read_settings(path) == plain(settings)
+    except DataError:
+        return False
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON gives them back: tuples are lists."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def slug(caption: str, longest: int = 40) -> str:
+    """A caption as part of a file name.
+
+    >>> slug("A red circle, above!"), slug("")
+    ('-a-red-circle-above', '')
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", caption.lower()).strip("-")
+    return f"-{words[:longest].rstrip('-')}" if words else ""
+
+
+def png(image: Image) -> bytes:
+    """A picture as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def data_url(image: Image) -> str:
+    """A picture inside a page, so that the page needs no other file."""
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
+
+
+def fields_of(request: Any) -> dict[str, Any]:
+    """A request as plain settings."""
+    return {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
