@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from sfumato.core.request import Event, Request
 from sfumato.core.rng import Rng
 from sfumato.data.dataset import Dataset, Facts
+from sfumato.errors import UsageError
 
 R = TypeVar("R", bound=Request)
 
@@ -95,6 +97,8 @@ class Player:
 
     modules: tuple[nn.Module, ...]
     optim: OptimConfig
+    ends: tuple[nn.Module, ...] = ()
+    """Layers where data comes in and goes out; AdamW moves them even under "muon"."""
 
     def parameters(self) -> list[nn.Parameter]:
         return [p for m in self.modules for p in m.parameters() if p.requires_grad]
@@ -123,12 +127,14 @@ class System(nn.Module, abc.ABC, Generic[R]):
     """Ways to train it, the one for a laptop first."""
     Config: ClassVar[type]
     """Class of its configuration; the constructor takes one."""
+    pipelines: ClassVar[tuple[str, ...]] = ()
+    """Names of the diffusers pipelines whose folders it reads and writes."""
     config: Any
 
     @classmethod
+    @abc.abstractmethod
     def fit(cls, config: Any, facts: Facts) -> Any:
         """The same configuration for the pictures, classes and words of a dataset."""
-        return config
 
     @abc.abstractmethod
     def players(self) -> dict[str, Player]:
@@ -160,6 +166,20 @@ class System(nn.Module, abc.ABC, Generic[R]):
         """Compute once, before training, what does not change while it lasts (latents, for example)."""
         return data
 
+    @classmethod
+    def from_diffusers(cls, folder: Path) -> System[Any]:
+        """Build the system from a diffusers folder."""
+        raise UsageError(f"{cls.__name__} has no diffusers format, so it cannot read '{folder}'; give a run.")
+
+    def to_diffusers(self, folder: Path) -> None:
+        """Write the system as a diffusers folder."""
+        raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights; sampling computes in it."""
+        return next(self.parameters()).dtype
