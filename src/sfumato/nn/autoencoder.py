@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle
 
 from sfumato.nn.attention import attention
-from sfumato.nn.layers import GroupNorm
+from sfumato.nn.layers import GroupNorm, Linear, swish
 
 EPS = 1e-6
 """Of every group norm here (latent-diffusion's code; PyTorch's own default is 1e-5)."""
@@ -94,7 +93,7 @@ class Encoder(nn.Module):
         h = self.conv_in(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         for level in self.down_blocks:
             h = level(h)
-        return self.conv_out(_silu(self.conv_norm_out(self.mid_block(h))))
+        return self.conv_out(swish(self.conv_norm_out(self.mid_block(h))))
 
 
 class Decoder(nn.Module):
@@ -116,7 +115,7 @@ class Decoder(nn.Module):
         h = self.mid_block(self.conv_in(z))
         for level in self.up_blocks:
             h = level(h)
-        h = self.conv_out(_silu(self.conv_norm_out(h)))
+        h = self.conv_out(swish(self.conv_norm_out(h)))
         return pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
 
@@ -164,8 +163,8 @@ class _Resnet(nn.Module):
         self.conv_shortcut = nn.Conv2d(before, width, 1) if before != width else None
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        h = self.conv1(_silu(self.norm1(x)))
-        h = self.conv2(_silu(self.norm2(h)))
+        h = self.conv1(swish(self.norm1(x)))
+        h = self.conv2(swish(self.norm2(h)))
         return h.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
@@ -175,10 +174,10 @@ class _Attention(nn.Module):
     def __init__(self, width: int, groups: int):
         super().__init__()
         self.group_norm = GroupNorm(groups, width, EPS)
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.to_q = Linear(width, width)
+        self.to_k = Linear(width, width)
+        self.to_v = Linear(width, width)
+        self.to_out = nn.ModuleList([Linear(width, width)])
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2).unsqueeze(1)
@@ -206,8 +205,3 @@ class _Upsample(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
         return self.conv(interpolate(x, scale_factor=2, mode="nearest"))
-
-
-def _silu(x: Tensor) -> Tensor:
-    """SiLU that overwrites its input, a fresh output of a norm, where no gradient will ask for it."""
-    return silu(x, inplace=not torch.is_grad_enabled())

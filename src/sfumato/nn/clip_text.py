@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
 from sfumato.nn.attention import attention
+from sfumato.nn.layers import Linear, QuickGELU
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class _Attention(nn.Module):
     def __init__(self, config: ClipTextConfig):
         super().__init__()
         self.heads = config.heads
-        self.q_proj = nn.Linear(config.width, config.width)
-        self.k_proj = nn.Linear(config.width, config.width)
-        self.v_proj = nn.Linear(config.width, config.width)
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.q_proj = Linear(config.width, config.width)
+        self.k_proj = Linear(config.width, config.width)
+        self.v_proj = Linear(config.width, config.width)
+        self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x: Float[Tensor, "b l d"], mask: Float[Tensor, "l l"]) -> Float[Tensor, "b l d"]:
         q, k, v = (self._split(part(x)) for part in (self.q_proj, self.k_proj, self.v_proj))
@@ -125,13 +125,9 @@ class _Attention(nn.Module):
 class _FeedForward(nn.Module):
     def __init__(self, config: ClipTextConfig):
         super().__init__()
-        self.activation = _quick_gelu if config.activation == "quick_gelu" else gelu
-        self.fc1 = nn.Linear(config.width, config.hidden)
-        self.fc2 = nn.Linear(config.hidden, config.width)
+        self.activation = QuickGELU() if config.activation == "quick_gelu" else nn.GELU()
+        self.fc1 = Linear(config.width, config.hidden)
+        self.fc2 = Linear(config.hidden, config.width)
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         return self.fc2(self.activation(self.fc1(x)))
-
-
-def _quick_gelu(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(1.702 * x)

@@ -1,0 +1,256 @@
+"""CLIP's tokenizer: byte-level byte-pair encoding, read from a vocabulary and a list of merges."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sfumato.errors import DataError
+
+END = "</w>"
+"""Marks the last symbol of a word."""
+CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+NOT_SPACE = "\x1c\x1d\x1e\x1f"
+"""Python takes these for white space; Unicode, and CLIP's regular expression, do not."""
+FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+SPELT_OUT = {f"<|{name}|>": ("<|", name, "|>") for name in ("startoftext", "endoftext")}
+"""Marks found too late to be marks: CLIP's expression keeps their parts apart from what follows."""
+LONGEST_TEXT = 20_000
+"""Characters; what a model reads ends after some 75 words, so the rest is cut before it costs time."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A token with a meaning of its own, found in a text before any other."""
+
+    text: str
+    normalized: bool = False
+    """Whether it is looked for after lower-casing."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as numbers, filled up to the model's length."""
+
+    ids: tuple[int, ...]
+    cut: int
+    """Tokens that did not fit."""
+    lost: str
+    """What they said."""
+
+
+class ClipTokenizer:
+    """Radford et al. 2021, section 2.4: text in lower case, split into words, bytes merged by a learned list.
+
+    Gives the same numbers as transformers' ``CLIPTokenizer``.
+    """
+
+    def __init__(self, files: Mapping[str, str]):
+        """``files`` has the text of vocab.json and merges.txt, perhaps of the other two of ``FILES``."""
+        self.files = {name: files[name] for name in FILES if name in files}
+        settings = _settings(files)
+        self.vocabulary: dict[str, int] = _json(files, "vocab.json")
+        lines = [line for line in files.get("merges.txt", "").splitlines() if not line.startswith("#version")]
+        merges = (tuple(line.split(" ")) for line in lines if line.strip())
+        self._ranks: dict[tuple[str, ...], int] = {pair: rank for rank, pair in enumerate(merges)}
+        marks = {kind: _mark(settings, kind) for kind in ("bos", "eos", "pad", "unk")}
+        for kind, mark in marks.items():
+            if mark.text not in self.vocabulary:
+                raise DataError(
+                    f"The tokenizer's {kind}_token '{mark.text}' is not in vocab.json; "
+                    "take vocab.json and tokenizer_config.json from the same model."
+                )
+        self.bos, self.eos, self.pad, self.unk = (self.vocabulary[mark.text] for mark in marks.values())
+        self.length = _length(settings)
+        self._words = {number: word for word, number in self.vocabulary.items()}
+        raw = {mark.text for mark in marks.values() if not mark.normalized}
+        self._raw = _finder(raw)
+        self._normalized = _finder({mark.text for mark in marks.values()} - raw)
+
+    @classmethod
+    def read(cls, folder: Path) -> ClipTokenizer:
+        """From a folder as transformers saves it; a missing or broken file is a ``DataError``."""
+        for name in FILES[:2]:
+            if not (folder / name).is_file():
+                raise DataError(
+                    f"'{folder}' has no {name}; a tokenizer folder has vocab.json and merges.txt. "
+                    "Copy both from the model that this one was made from."
+                )
+        found = (name for name in FILES if (folder / name).is_file())
+        try:
+            return cls({name: (folder / name).read_text(encoding="utf-8") for name in found})
+        except UnicodeDecodeError as error:
+            raise DataError(f"A tokenizer file in '{folder}' is not UTF-8; fetch it again.") from error
+
+    def write(self, folder: Path) -> None:
+        """The files it was read from, word for word."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def encode(self, text: str) -> Encoded:
+        """Numbers between the first and the last mark, cut or filled up to ``length``."""
+        numbers = list(self.numbers(text[:LONGEST_TEXT]))
+        kept, lost = numbers[: self.length - 2], numbers[self.length - 2 :]
+        ids = [self.bos, *kept, self.eos]
+        ids += [self.pad] * (self.length - len(ids))
+        return Encoded(tuple(ids), len(lost), self.decode(lost) + text[LONGEST_TEXT:])
+
+    def batch(self, texts: Sequence[str]) -> Int[Tensor, "b l"]:
+        """All texts as one tensor; use ``encode`` to learn what was cut."""
+        return torch.tensor([self.encode(text).ids for text in texts])
+
+    def decode(self, numbers: Sequence[int]) -> str:
+        """About the text that gave these numbers: lower case, one space between words."""
+        symbols = "".join(self._words[number] for number in numbers).replace(END, " ")
+        raw = bytearray()
+        for symbol in symbols:
+            raw += b" " if symbol == " " else bytes([_BYTES[symbol]]) if symbol in _BYTES else symbol.encode()
+        return raw.decode("utf-8", errors="replace").strip()
+
+    def numbers(self, text: str) -> Iterator[int]:
+        """Numbers of the text alone, without marks around it and of any length."""
+        for part, is_mark in _split(text, self._raw):
+            if is_mark:
+                yield self.vocabulary[part]
+                continue
+            for piece, is_found in _split(_normal(part), self._normalized):
+                if is_found:
+                    yield self.vocabulary[piece]
+                else:
+                    yield from (n for word in words(piece) for n in self._encode_word(word))
+
+    def _encode_word(self, word: str) -> list[int]:
+        symbols = [_SYMBOLS[byte] for byte in word.encode()]
+        symbols[-1] += END
+        while len(symbols) > 1:
+            best = min(pairwise(symbols), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            if best not in self._ranks:
+                break
+            symbols = _merge(symbols, best)
+        return [self.vocabulary.get(symbol, self.unk) for symbol in symbols]
+
+
+def words(text: str) -> Iterator[str]:
+    """Split a text as CLIP's regular expression does: contractions, runs of letters, single digits, runs of
+    other characters; white space is dropped.
+
+    >>> list(words("it's 42 cats!?"))
+    ['it', "'s", '4', '2', 'cats', '!?']
+    """
+    kinds, start = [_kind(character) for character in text], 0
+    while start < len(text):
+        spelt = next((mark for mark in SPELT_OUT if text.startswith(mark, start)), None)
+        if spelt is not None:
+            yield from SPELT_OUT[spelt]
+            start += len(spelt)
+            continue
+        short = next((c for c in CONTRACTIONS if text.startswith(c, start)), None)
+        stop = start + (len(short) if short else 1)
+        if short is None and kinds[start] in "LO":
+            while stop < len(text) and kinds[stop] == kinds[start]:
+                stop += 1
+        if kinds[start] != "S":
+            yield text[start:stop]
+        start = stop
+
+
+def _kind(character: str) -> str:
+    """L letter, N number, S space, O other."""
+    major = unicodedata.category(character)[0]
+    if major in "LN":
+        return major
+    return "S" if character.isspace() and character not in NOT_SPACE else "O"
+
+
+def _normal(text: str) -> str:
+    """Composed, white space as single spaces, each character in lower case (a final sigma is none here)."""
+    composed = unicodedata.normalize("NFC", text)
+    spaced = re.sub(rf"[^\S{NOT_SPACE}]+", " ", composed)
+    return "".join(character.lower() for character in spaced)
+
+
+def _merge(symbols: list[str], pair: tuple[str, ...]) -> list[str]:
+    merged, i = [], 0
+    while i < len(symbols):
+        both = tuple(symbols[i : i + 2]) == pair
+        merged.append("".join(pair) if both else symbols[i])
+        i += 2 if both else 1
+    return merged
+
+
+def _split(text: str, finder: re.Pattern[str] | None) -> Iterator[tuple[str, bool]]:
+    """The marks in a text, and what stands between them."""
+    parts = finder.split(text) if finder else [text]
+    return ((part, i % 2 == 1) for i, part in enumerate(parts) if part)
+
+
+def _finder(marks: Set[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(marks, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
+
+
+def _json(files: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        data = json.loads(files.get(name, "{}"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name} of the tokenizer is not JSON ({error}); fetch it again.") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{name} of the tokenizer must hold a JSON object; fetch it again.")
+    return data
+
+
+def _settings(files: Mapping[str, str]) -> dict[str, Any]:
+    """As transformers reads them: the second file counts unless the first lists all added tokens."""
+    settings = _json(files, "tokenizer_config.json")
+    listed = settings.get("added_tokens_decoder")
+    if listed is None:
+        return settings | _json(files, "special_tokens_map.json")
+    flags = {token["content"]: token for token in listed.values()}
+    return {
+        key: flags.get(_text(value), value) if key.endswith("_token") else value
+        for key, value in settings.items()
+    }
+
+
+def _text(token: Any) -> Any:
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _mark(settings: Mapping[str, Any], kind: str) -> Mark:
+    token = settings.get(f"{kind}_token") or ("<|startoftext|>" if kind == "bos" else "<|endoftext|>")
+    if isinstance(token, str):
+        return Mark(token)
+    for flag in ("lstrip", "rstrip", "single_word"):
+        if token.get(flag):
+            raise DataError(
+                f"The tokenizer's {kind}_token sets '{flag}', which CLIP's does not; remove the setting."
+            )
+    return Mark(token["content"], bool(token.get("normalized", False)))
+
+
+def _length(settings: Mapping[str, Any]) -> int:
+    """The file may say 1e30 for "no limit"; then CLIP's own length holds."""
+    length = settings.get("model_max_length", 77)
+    return int(length) if length < 10_000 else 77
+
+
+def _alphabet() -> dict[int, str]:
+    """Each byte as a printable character: itself where it is one, else from 256 upwards (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {byte: chr(byte) for byte in plain} | {byte: chr(256 + i) for i, byte in enumerate(rest)}
+
+
+_SYMBOLS = _alphabet()
+_BYTES = {symbol: byte for byte, symbol in _SYMBOLS.items()}
