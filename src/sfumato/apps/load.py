@@ -8,18 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato import config, device
 from sfumato.apps import facts
+from sfumato.core.checkpoint import RunFolder
 from sfumato.core.system import System
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import SYSTEMS, find
-
-FORMAT = 1
-"""The layout of run folders that this version reads."""
 
 
 def load(
@@ -54,25 +50,16 @@ def folder_of(name_or_path: str | os.PathLike[str]) -> Path:
 def _from_folder(folder: Path) -> System[Any]:
     if (folder / "model_index.json").exists():
         return _from_diffusers(folder)
-    told = facts.read_config(folder)
-    if told.get("format", FORMAT) > FORMAT:
-        raise DataError(
-            f"'{folder}' has format {told['format']}, this sfumato reads {FORMAT}; update sfumato"
-        )
-    kind = find(told["system"], SYSTEMS, "system")
-    system: System[Any] = kind(config.from_dict(kind.Config, told["config"]))
-    load_weights(system, folder / "model.safetensors")
+    run = RunFolder.open(folder)
+    recipe = run.recipe
+    kind = find(recipe.system, SYSTEMS, "system")
+    system: System[Any] = kind(config.from_dict(kind.Config, recipe.config))
+    fill(system, run.read_model(), folder)
     return system
 
 
-def load_weights(system: System[Any], file: Path) -> None:
-    """Fill a system with the tensors of ``file``; all must fit, or one ``DataError`` says which do not."""
-    if not file.exists():
-        raise DataError(f"'{file.parent}' holds no finished model; train it further with --resume")
-    try:
-        given = load_file(file)
-    except SafetensorError as error:
-        raise DataError(f"'{file}' is damaged ({error}); 'sfumato verify' tells what is left") from error
+def fill(system: System[Any], given: Mapping[str, Tensor], folder: Path) -> None:
+    """Give a system its tensors; all must fit, or one ``DataError`` says which do not."""
     wanted = system.state_dict()
     faults = [
         _fault("missing", [name for name in wanted if name not in given]),
@@ -82,8 +69,10 @@ def load_weights(system: System[Any], file: Path) -> None:
         ),
     ]
     if any(faults):
-        raise DataError(f"'{file}' does not fit its config.json: {'; '.join(filter(None, faults))}")
-    system.load_state_dict(given)
+        raise DataError(
+            f"The weights in '{folder}' do not fit its config.json: {'; '.join(filter(None, faults))}"
+        )
+    system.load_state_dict(dict(given))
 
 
 def _differ(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:

@@ -1,0 +1,70 @@
+"""The verb ``demo``: a contact sheet from fixed prompts, made by the model that comes with the package."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfumato.apps.bar import Bar, duration
+from sfumato.apps.talk import Common
+
+PROMPTS = (
+    "a red circle",
+    "a blue square",
+    "a large green triangle at the top left",
+    "a small yellow star at the bottom right",
+    "a red circle above a blue square",
+    "a green triangle left of a yellow circle",
+    "a purple cross below an orange square",
+    "a white ring right of a cyan triangle",
+)
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Make a contact sheet with the model that comes with the package.
+
+    Example: sfumato demo --out demo
+    """
+
+    out: Path = Path("demo")
+    """Where sheet.png and sheet.html go."""
+    model: str = "shapes"
+    """A model that comes with the package, or a run folder."""
+    seed: int = 0
+    """The first picture's seed; the next picture has the next."""
+
+
+def main(options: Options) -> int:
+    """Generate, draw, and print the page's path last."""
+    start = time.monotonic()
+    from sfumato.apps import load, sheet
+    from sfumato.apps.sample import Source, sample
+    from sfumato.core.request import Generate
+
+    talk = options.talk
+    talk.note(f"loading '{options.model}'")
+    folder = load.folder_of(options.model)
+    system = load.load(folder)
+    request = Generate(prompt=PROMPTS, count=len(PROMPTS), seed=options.seed)
+    before = time.monotonic()
+    with Bar("generating", talk) as bar:
+        pictures = sample(system, request, Source.of(folder, options.model), report=bar.update)
+    seconds = time.monotonic() - before
+    pictures.save(options.out)
+    told = zip(pictures, pictures.captions, pictures.seeds, strict=True)
+    cells = [sheet.Cell(image, caption, f"seed {seed}") for image, caption, seed in told]
+    title = f"{len(cells)} prompts, {duration(seconds)}"
+    sheet.write_png(cells, options.out / "sheet.png", title)
+    lead = f"Made by the model '{options.model}' of sfumato from nothing but these words and seeds."
+    foot = f'Make the first again: sfumato generate "{PROMPTS[0]}" --count 1 --seed {options.seed}'
+    sheet.write_html(cells, options.out / "sheet.html", title, lead, foot)
+    talk.note(
+        f"{len(cells)} pictures in {duration(seconds)}, {duration(time.monotonic() - start)} with loading"
+    )
+    sheets = [str((options.out / name).resolve()) for name in ("sheet.png", "sheet.html")]
+    talk.result({"files": sheets, "seconds": round(seconds, 3)})
+    for path in sheets:
+        talk.line(path)
+    return 0

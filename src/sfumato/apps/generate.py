@@ -1,0 +1,136 @@
+"""The verb ``generate``: pictures from a prompt, from a label or from nothing, as files."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from sfumato.apps.bar import Bar, duration
+from sfumato.apps.talk import Common
+from sfumato.core.generate import Generate
+from sfumato.errors import UsageError
+
+MOMENTS = 10
+"""Columns of the picture that ``--progressive`` makes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Common, Generate):
+    """Make pictures from a prompt, from a label or from nothing.
+
+    Example: sfumato generate "a red circle above a blue square" --count 4 --seed 7
+
+    Writes one PNG a picture, named by its seed, with its settings inside, and grid.png.
+    """
+
+    prompt: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT")] = ()
+    """What to show; several prompts are taken in turn, one a picture."""
+    model: str = "shapes"
+    """A model that comes with the package, a run folder, or a diffusers folder."""
+    out: Path = Path("out")
+    """Where the pictures go."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the network; auto is bf16 where this machine computes it fast."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ..."""
+    chunk: int = 16
+    """Pictures made at once; less needs less memory."""
+    progressive: bool = False
+    """Also write progressive.png: how the pictures came out of the noise."""
+    again: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Make a picture again from the settings inside its PNG; other options are then ignored."""
+
+
+def main(options: Options) -> int:
+    """Load, generate, write; paths go to stdout."""
+    talk = options.talk
+    request, model, precision = wanted(options)
+
+    from sfumato.apps import load
+    from sfumato.apps.sample import Source, sample
+
+    folder = load.folder_of(model)
+    system = load.load(folder, precision=precision, device_name=options.device)
+    start = time.monotonic()
+    with Bar("generating", talk) as bar:
+        pictures = sample(
+            system,
+            request,
+            Source.of(folder, model),
+            chunk=options.chunk,
+            keep_history=options.progressive,
+            report=bar.update,
+        )
+    seconds = time.monotonic() - start
+    paths = pictures.save(options.out)
+    if options.progressive:
+        paths += progressive(pictures, options.out)
+    for note in pictures.notes:
+        talk.warn(note)
+    seeds = f"seed {pictures.seeds[0]}" + (f" to {pictures.seeds[-1]}" if len(pictures) > 1 else "")
+    talk.note(f"{len(pictures)} pictures in {duration(seconds)} ({seeds})")
+    talk.result(
+        {
+            "files": [str(path) for path in paths],
+            "seeds": list(pictures.seeds),
+            "captions": list(pictures.captions),
+            "notes": list(pictures.notes),
+            "seconds": round(seconds, 3),
+        }
+    )
+    for path in paths:
+        talk.line(str(path))
+    return 0
+
+
+def wanted(options: Options) -> tuple[Generate, str, Literal["auto", "fp32", "bf16"]]:
+    """The request, the model and the precision, from the options or from the picture to be made again."""
+    if options.again is None:
+        prompt = options.prompt[0] if len(options.prompt) == 1 else options.prompt or ""
+        plain = {field.name: getattr(options, field.name) for field in dataclasses.fields(Generate)}
+        return (
+            Generate(**plain | {"prompt": prompt, "label": _label(options.label)}),
+            options.model,
+            options.precision,
+        )
+
+    from sfumato.images import read_settings
+
+    told = read_settings(options.again)
+    names = {field.name for field in dataclasses.fields(Generate)} & told.keys()
+    if not {"seed", "model"} <= told.keys():
+        raise UsageError(f"'{options.again}' is a grid, not one picture; give one of: {told.get('pictures')}")
+    settings: dict[str, Any] = {name: _frozen(told[name]) for name in names}
+    return Generate(**settings | {"count": 1}), told["model"], told.get("precision", "auto")
+
+
+def _label(label: int | str | None) -> int | str | None:
+    return int(label) if isinstance(label, str) and label.isdigit() else label
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def progressive(pictures: Any, folder: Path) -> list[Path]:
+    """Write what the pictures were believed to be, a row each, from noise to the result."""
+    import torch
+
+    from sfumato import images
+    from sfumato.apps.pictures import free, shared
+
+    if not pictures.history:
+        return []
+    last = len(pictures.history) - 1
+    chosen = sorted({round(i * last / (MOMENTS - 1)) for i in range(MOMENTS)})
+    moments = torch.stack([pictures.history[i] for i in chosen], dim=1)
+    settings = {"progressive": [i + 1 for i in chosen]} | shared(pictures.settings)
+    path = free(folder / "progressive.png", settings)
+    images.save_png(images.grid(moments.flatten(0, 1), columns=len(chosen)), path, settings)
+    return [path]
