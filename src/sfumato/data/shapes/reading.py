@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -24,6 +23,7 @@ from sfumato.data.shapes.scene import (
     TEXTURES,
     Scenes,
 )
+from sfumato.data.text import words
 from sfumato.errors import DataError, nearest
 
 TOLERATED = ("to", "in", "with", "there", "are", "it", "its", "this", "solid")
@@ -79,7 +79,7 @@ class _Reader:
 
     def __init__(self, text: str):
         self.text = text
-        self.words = [*re.findall(r"[\w'-]+|[^\w\s]", text.lower()), "."]
+        self.words = [*words(text), "."]
         self.at = 0
         self.objects: list[WantedObject] = []
         self.relations: list[Relation] = []
