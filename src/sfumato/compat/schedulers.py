@@ -1,0 +1,283 @@
+"""What diffusers calls a scheduler: a noise schedule, a solver and the way its steps are spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sfumato.core.process import RHO, Cosine, LinearBetas, Process, ScaledLinear, Spacing
+from sfumato.errors import DataError, UsageError, nearest
+
+Betas = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
+SOLVER_OF = {
+    "DDPMScheduler": "ancestral",
+    "DDIMScheduler": "ddim",
+    "PNDMScheduler": "plms",
+    "EulerDiscreteScheduler": "euler",
+    "HeunDiscreteScheduler": "heun",
+    "DPMSolverMultistepScheduler": "dpmpp_2m",
+}
+CLASS_OF = {solver: name for name, solver in SOLVER_OF.items()}
+PREDICTS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+VARIANCE = {"fixed_small": "small", "fixed_large": "large", "learned_range": "learned"}
+OWN_SPACING: dict[str, Spacing] = {
+    "ancestral": "leading",
+    "ddim": "leading",
+    "plms": "leading",
+    "euler": "linspace",
+    "heun": "linspace",
+    "dpmpp_2m": "linspace",
+}
+"""How each of diffusers' schedulers spreads its steps where its file does not say."""
+MEANT: dict[str, tuple[Any, ...]] = {
+    "trained_betas": (None,),
+    "thresholding": (False,),
+    "skip_prk_steps": (True,),
+    "interpolation_type": ("linear",),
+    "timestep_type": ("discrete",),
+    "use_exponential_sigmas": (False, None),
+    "use_beta_sigmas": (False, None),
+    "use_lu_lambdas": (False, None),
+    "use_flow_sigmas": (False, None),
+    "use_dynamic_shifting": (False, None),
+    "sigma_min": (None,),
+    "sigma_max": (None,),
+    "solver_order": (2,),
+    "solver_type": ("midpoint",),
+    "algorithm_type": ("dpmsolver++",),
+    "euler_at_final": (False,),
+    "lower_order_final": (True,),
+    "lambda_min_clipped": (float("-inf"),),
+}
+"""Settings that change the pictures, with the values that are understood."""
+MUTE = (
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "flow_shift",
+    "time_shift_type",
+    "beta_start",
+    "beta_end",
+    "clip_sample_range",
+)
+"""Settings that say nothing by themselves, or are read below."""
+
+
+@dataclass(frozen=True)
+class SchedulerSpec:
+    """A scheduler's file, in the terms of this house. ``None`` means that the file does not say."""
+
+    solver: str = "ddim"
+    steps: int = 1000
+    """Of training."""
+    betas: Betas = "linear"
+    first: float = 1e-4
+    last: float = 2e-2
+    predicts: Literal["eps", "v", "x0"] = "eps"
+    spacing: Literal["leading", "trailing", "linspace"] | None = None
+    karras: bool = False
+    """Whether sigmas are spread as Karras et al. 2022 do, within the range of ``spacing``."""
+    offset: int = 0
+    """Added to the indices of "leading"."""
+    ends_clean: bool | None = None
+    """Whether DDIM's and PNDM's last step goes to t = 0, or stops at the least noise of training."""
+    sigmas_end_clean: bool = True
+    """The same for Euler and DPM-Solver."""
+    clip: float | None = None
+    """Limit of the predicted data."""
+    zero_snr: bool = False
+    variance: Literal["small", "large", "learned"] = "small"
+
+
+def read_scheduler(config: Mapping[str, Any], where: str = "scheduler_config.json") -> SchedulerSpec:
+    """Understand a scheduler's file; what would change pictures and is not understood is a ``DataError``."""
+    name = config.get("_class_name", "")
+    if name not in SOLVER_OF:
+        raise DataError(f"'{where}' names the scheduler '{name}', which is unknown{nearest(name, SOLVER_OF)}")
+    for key, value in config.items():
+        if key.startswith("_") or key in _READ or key in MUTE:
+            continue
+        allowed = MEANT.get(key, (None, False))
+        if value not in allowed:
+            raise DataError(_refusal(where, key, value, allowed))
+    if name == "PNDMScheduler" and "skip_prk_steps" not in config:
+        raise DataError(_refusal(where, "skip_prk_steps", False, (True,)))
+    return SchedulerSpec(
+        solver=SOLVER_OF[name],
+        steps=config.get("num_train_timesteps", 1000),
+        betas=_choice(config, "beta_schedule", ("linear", "scaled_linear", "squaredcos_cap_v2"), where),
+        first=config.get("beta_start", 1e-4),
+        last=config.get("beta_end", 2e-2),
+        predicts=PREDICTS[_choice(config, "prediction_type", tuple(PREDICTS), where)],  # type: ignore[arg-type]
+        spacing=_choice(config, "timestep_spacing", (None, "leading", "trailing", "linspace"), where),
+        karras=bool(config.get("use_karras_sigmas")),
+        offset=config.get("steps_offset", 0),
+        ends_clean=config.get("set_alpha_to_one"),
+        sigmas_end_clean=_choice(config, "final_sigmas_type", ("zero", "sigma_min"), where) == "zero",
+        clip=_clip(name, config),
+        zero_snr=config.get("rescale_betas_zero_snr", False),
+        variance=VARIANCE[_choice(config, "variance_type", tuple(VARIANCE), where)],  # type: ignore[arg-type]
+    )
+
+
+_READ = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": None,
+    "use_karras_sigmas": False,
+    "steps_offset": 0,
+    "set_alpha_to_one": None,
+    "final_sigmas_type": "zero",
+    "clip_sample": None,
+    "rescale_betas_zero_snr": False,
+    "variance_type": "fixed_small",
+}
+"""Settings that are read, with what is meant where they are missing."""
+
+
+def _choice(config: Mapping[str, Any], key: str, allowed: tuple[Any, ...], where: str) -> Any:
+    value = config.get(key, _READ[key])
+    if value is None and None not in allowed:
+        value = _READ[key]
+    if value not in allowed:
+        raise DataError(_refusal(where, key, value, allowed))
+    return value
+
+
+def _clip(name: str, config: Mapping[str, Any]) -> float | None:
+    clips = config.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))
+    return float(config.get("clip_sample_range", 1.0)) if clips else None
+
+
+def _refusal(where: str, key: str, value: Any, allowed: tuple[Any, ...]) -> str:
+    told = ", ".join(repr(a) for a in allowed if a is not None) or "nothing"
+    return f"'{where}' sets {key} to {value!r}, which is not understood (only {told}); pictures would differ."
+
+
+def write_scheduler(spec: SchedulerSpec) -> dict[str, Any]:
+    """The file of the scheduler of diffusers that takes these steps."""
+    if spec.solver not in CLASS_OF:
+        raise UsageError(
+            f"diffusers has no scheduler for the solver '{spec.solver}'{nearest(spec.solver, CLASS_OF)}"
+        )
+    config: dict[str, Any] = {
+        "_class_name": CLASS_OF[spec.solver],
+        "num_train_timesteps": spec.steps,
+        "beta_schedule": spec.betas,
+        "beta_start": spec.first,
+        "beta_end": spec.last,
+        "prediction_type": next(theirs for theirs, ours in PREDICTS.items() if ours == spec.predicts),
+        "timestep_spacing": spec.spacing or OWN_SPACING[spec.solver],
+        "steps_offset": spec.offset,
+        "trained_betas": None,
+    }
+    clean = ends_clean(spec, spec.solver)
+    if spec.solver in ("ancestral", "ddim"):
+        config |= {
+            "clip_sample": spec.clip is not None,
+            "clip_sample_range": spec.clip or 1.0,
+            "thresholding": False,
+        }
+    if spec.solver in ("ddim", "plms"):
+        config["set_alpha_to_one"] = clean
+    if spec.solver == "plms":
+        config["skip_prk_steps"] = True
+    if spec.solver == "ancestral":
+        config["variance_type"] = next(t for t, ours in VARIANCE.items() if ours == spec.variance)
+    if spec.solver in ("euler", "dpmpp_2m"):
+        config["final_sigmas_type"] = "zero" if clean else "sigma_min"
+    if spec.solver in ("euler", "heun", "dpmpp_2m"):
+        config["use_karras_sigmas"] = spec.karras
+    if spec.solver == "dpmpp_2m":
+        config |= {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint"}
+    if spec.solver not in ("plms", "heun"):
+        config["rescale_betas_zero_snr"] = spec.zero_snr
+    return config
+
+
+def process_of(spec: SchedulerSpec) -> Process:
+    """The process that the file describes."""
+    match spec.betas:
+        case "linear":
+            return Process(LinearBetas(spec.steps, spec.zero_snr, spec.first, spec.last))
+        case "scaled_linear":
+            return Process(ScaledLinear(spec.steps, spec.zero_snr, spec.first, spec.last))
+        case "squaredcos_cap_v2":
+            return Process(Cosine(spec.steps, spec.zero_snr))
+
+
+def spec_of(process: Process, solver: str, predicts: Literal["eps", "v", "x0"]) -> SchedulerSpec:
+    """The description of a process, for writing; only discrete ones have a place in diffusers."""
+    match process.schedule:
+        case LinearBetas(steps, zero_snr, first, last):
+            return SchedulerSpec(solver, steps, "linear", first, last, predicts, zero_snr=zero_snr)
+        case ScaledLinear(steps, zero_snr, first, last):
+            return SchedulerSpec(solver, steps, "scaled_linear", first, last, predicts, zero_snr=zero_snr)
+        case Cosine(steps=steps, zero_snr=zero_snr, offset=0.008, largest=0.999):
+            return SchedulerSpec(solver, steps, "squaredcos_cap_v2", predicts=predicts, zero_snr=zero_snr)
+    raise UsageError(
+        f"diffusers has no scheduler for {process.schedule!r}; "
+        "export needs linear, scaled linear or cosine betas."
+    )
+
+
+def ends_clean(spec: SchedulerSpec, solver: str) -> bool:
+    """Whether the last step goes to t = 0: PNDM alone stops earlier where its file does not say."""
+    if solver in ("ddim", "plms"):
+        return solver == "ddim" if spec.ends_clean is None else spec.ends_clean
+    return spec.sigmas_end_clean or solver in ("ancestral", "heun")
+
+
+def grid_of(spec: SchedulerSpec, solver: str, steps: int) -> Float[Tensor, " s"]:
+    """The ``steps + 1`` times that diffusers' scheduler of this name and file visits; float64.
+
+    Where "trailing" or "linspace" do not divide training evenly, diffusers' DDIM and PNDM step to other
+    times than those they then tell the network (T // steps lower); here both are the same.
+    """
+    if steps >= spec.steps:
+        raise UsageError(f"{steps} steps are too many for a model trained with {spec.steps}; take fewer.")
+    index = _indices(spec, solver, steps)
+    times = (index + 1) / spec.steps
+    end = 0.0 if ends_clean(spec, solver) else 1 / spec.steps
+    if solver in ("ddim", "plms") and index[-1] >= spec.steps // steps:
+        end = float(index[-1] - spec.steps // steps + 1) / spec.steps
+    if spec.karras and solver in ("euler", "heun", "dpmpp_2m"):
+        times = _karras(spec, solver, times)
+    return torch.cat([times, times.new_tensor([end])])
+
+
+def _indices(spec: SchedulerSpec, solver: str, steps: int) -> Float[Tensor, " s"]:
+    """Indices of training, from noise to data; fractions for Euler's and Heun's "linspace"."""
+    total, count = spec.steps, steps + int(solver == "dpmpp_2m")
+    i = torch.arange(count, dtype=torch.float64)
+    match spec.spacing or OWN_SPACING[solver]:
+        case "leading":
+            index = i * (total // count) + spec.offset
+        case "trailing":
+            index = (total - i[:steps].flip(0) * total / steps).round() - 1
+        case _:
+            index = i * ((total - 1) / max(count - 1, 1))
+            index = index if solver in ("euler", "heun") else index.round()
+    return index.flip(0)[:steps]
+
+
+def _karras(spec: SchedulerSpec, solver: str, times: Tensor) -> Tensor:
+    """Spread anew between the largest and the least noise; DPM-Solver takes those of training."""
+    schedule = process_of(spec).schedule
+    ends = times.new_tensor([1.0, 1 / spec.steps]) if solver == "dpmpp_2m" else times[[0, -1]]
+    high, low = ((schedule.sigma(ends) / schedule.alpha(ends)) ** (1 / RHO)).tolist()
+    ramp = torch.linspace(0, 1, len(times), dtype=torch.float64)
+    return schedule.when((high + ramp * (low - high)) ** RHO)
+
+
+def start_of(spec: SchedulerSpec, solver: str, times: Float[Tensor, " s"]) -> float:
+    """What standard normal noise is multiplied by before the first step: 1, but for Euler's and Heun's grids
+    that begin at the noisiest time, sigma there."""
+    if solver not in ("euler", "heun") or (spec.spacing or OWN_SPACING[solver]) == "leading":
+        return 1.0
+    return float(process_of(spec).schedule.sigma(times[:1])[0])
