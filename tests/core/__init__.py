@@ -1,0 +1,1 @@
+"""Tests of the core and the small systems they train."""

@@ -1,0 +1,76 @@
+"""Two processes that share a joint batch train to the weights of one process that has it alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.system import OptimConfig, TrainConfig
+from sfumato.core.trainer import Trainer
+from sfumato.errors import UsageError
+from tests.core.games import Game, GameConfig, Points, Regressor
+
+CPU = torch.device("cpu")
+SYSTEMS = {
+    "game": lambda: Game(GameConfig(optim=OptimConfig(lr=1e-2, warmup=3, weight_decay=0.1, clip=0.1))),
+    "regressor": lambda: Regressor(
+        GameConfig(noisy=False, optim=OptimConfig("muon", lr=2e-2, weight_decay=0.1, clip=0.1))
+    ),
+}
+
+
+def train(name: str, path: Path, steps: int, accumulate: int, *, resume: bool = False) -> None:
+    config = TrainConfig(
+        steps=steps, batch=12, accumulate=accumulate, save_every=4, log_every=2, precision="fp32", ema=0.9
+    )
+    folder = RunFolder(path)
+    for _ in Trainer(SYSTEMS[name](), Points(), config, folder, device=CPU, resume=resume).run():
+        pass
+
+
+def worker(rank: int, port: int, name: str, path: Path, resume: bool) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    train(name, path, 8, 2, resume=resume)
+    dist.destroy_process_group()
+
+
+def two_processes(name: str, path: Path, *, resume: bool = False) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=worker, args=(rank, port, name, path, resume)) for rank in range(2)]
+    for process in workers:
+        process.start()
+    for process in workers:
+        process.join(60)
+    assert [process.exitcode for process in workers] == [0, 0]
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    last = path / "checkpoints" / "00000008"
+    found = {f"{f.stem}/{k}": t for f in last.glob("*.safetensors") for k, t in load_file(f).items()}
+    return found | {f"shipped/{k}": t for k, t in load_file(path / "model.safetensors").items()}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_two_processes_equal_one(tmp_path, name):
+    one, two, half = tmp_path / "one", tmp_path / "two", tmp_path / "half"
+    for path in (one, two, half):
+        RunFolder.create(path, Recipe(name, {})).unlock()
+    train(name, one, 8, 1)
+    two_processes(name, two)
+    expected, found = tensors(one), tensors(two)
+    assert expected.keys() == found.keys()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, rtol=2e-4, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
+    logs = [[r["step"] for r in RunFolder(path).records()] for path in (one, two)]
+    assert logs[0] == logs[1] == [2, 4, 6, 8]
