@@ -34,7 +34,8 @@ class Bar:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._rich.stop()
+        if self._moving:
+            self._rich.stop()
 
     def update(self, done: float, words: str = "") -> None:
         """Show that ``done`` (0 to 1) of the way lies behind us."""

@@ -16,9 +16,6 @@ from sfumato.apps.talk import Common
 from sfumato.core.generate import Generate
 from sfumato.errors import UsageError
 
-MOMENTS = 10
-"""Columns of the picture that ``--progressive`` makes."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common, Generate):
@@ -39,10 +36,10 @@ class Options(Common, Generate):
     """Of the network; auto is bf16 where this machine computes it fast."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..."""
-    chunk: int = 16
-    """Pictures made at once; less needs less memory."""
+    label: str | None = None
+    """Which class to show, by number or by name; several, with commas between, are taken in turn."""
     progressive: bool = False
-    """Also write progressive.png: how the pictures came out of the noise."""
+    """Also write progressive.png: how the pictures came out of the noise, a row each."""
     again: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Make a picture again from the settings inside its PNG; other options are then ignored."""
 
@@ -63,7 +60,6 @@ def main(options: Options) -> int:
             system,
             request,
             Source.of(folder, model),
-            chunk=options.chunk,
             keep_history=options.progressive,
             report=bar.update,
         )
@@ -110,8 +106,14 @@ def wanted(options: Options) -> tuple[Generate, str, Literal["auto", "fp32", "bf
     return Generate(**settings | {"count": 1}), told["model"], told.get("precision", "auto")
 
 
-def _label(label: int | str | None) -> int | str | None:
-    return int(label) if isinstance(label, str) and label.isdigit() else label
+def _label(given: str | None) -> str | tuple[str, ...] | None:
+    """One label, or several with commas between.
+
+    >>> _label("7"), _label("boot,coat"), _label(None)
+    ('7', ('boot', 'coat'), None)
+    """
+    labels = tuple(part.strip() for part in given.split(",")) if given else ()
+    return labels if len(labels) > 1 else given
 
 
 def _frozen(value: Any) -> Any:
@@ -127,10 +129,8 @@ def progressive(pictures: Any, folder: Path) -> list[Path]:
 
     if not pictures.history:
         return []
-    last = len(pictures.history) - 1
-    chosen = sorted({round(i * last / (MOMENTS - 1)) for i in range(MOMENTS)})
-    moments = torch.stack([pictures.history[i] for i in chosen], dim=1)
-    settings = {"progressive": [i + 1 for i in chosen]} | shared(pictures.settings)
+    moments = torch.stack(pictures.history, dim=1)
+    settings = {"progressive": moments.shape[1]} | shared(pictures.settings)
     path = free(folder / "progressive.png", settings)
-    images.save_png(images.grid(moments.flatten(0, 1), columns=len(chosen)), path, settings)
+    images.save_png(images.grid(moments.flatten(0, 1), columns=moments.shape[1]), path, settings)
     return [path]

@@ -1,0 +1,148 @@
+"""The verb ``data``: what a dataset holds, or what a folder of pictures is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from sfumato.apps.talk import Common, Talk, table
+from sfumato.errors import UsageError
+from sfumato.registry import DATASETS
+
+if TYPE_CHECKING:
+    from sfumato.data.dataset import Dataset
+    from sfumato.data.report import Report
+
+NAMED = 10
+"""Files at fault that are named one by one, unless --json asks for all."""
+
+
+@dataclass(frozen=True)
+class Options(Common):
+    """Show what a dataset holds, or report on a folder of pictures.
+
+    Example: sfumato data ./my_photos --out sheet.png
+    """
+
+    data: Positional[str]
+    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files."""
+    out: Path | None = None
+    """Where to write a sheet of examples; .png, or .html for a page."""
+    count: int = 24
+    """Examples on the sheet."""
+    split: str = "train"
+    """Which part of the data."""
+    size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
+    """Height and width to show the examples at; by default the data's own."""
+    allow_network: bool = False
+    """Let missing public data be downloaded."""
+
+
+def main(options: Options) -> int:
+    """Report, then draw the sheet if asked for."""
+    if options.count < 1:
+        raise UsageError(f"--count must be at least 1, got {options.count}")
+    talk, told = options.talk, {}
+    is_folder = options.data not in DATASETS or options.data == "folder"
+    if is_folder and Path(options.data).expanduser().is_dir():
+        from sfumato.data.report import report
+
+        found = report(Path(options.data).expanduser())
+        told = asdict(found)
+        _report(found, talk)
+    from sfumato.data import open_data
+
+    opened = open_data(
+        options.data, split=options.split, size=options.size, allow_network=options.allow_network
+    )
+    facts = opened.facts
+    told |= {**asdict(facts), "fields": sorted(facts.fields), "examples": len(opened)}
+    if not is_folder:
+        _facts(opened, talk)
+    if options.out is not None:
+        _sheet(opened, options.data, options.count, options.out)
+        told["sheet"] = str(options.out)
+    talk.result(told)
+    if options.out is not None:
+        talk.line(str(options.out))
+    return 0
+
+
+def _facts(data: Dataset, talk: Talk) -> None:
+    facts = data.facts
+    rows = [
+        ("name", facts.name),
+        ("examples", f"{len(data):,}"),
+        ("pictures", f"{facts.channels} x {facts.height} x {facts.width} (channels, height, width)"),
+        ("fields", ", ".join(sorted(facts.fields))),
+        ("classes", f"{len(facts.classes)}: {', '.join(facts.classes)}" if facts.classes else "none"),
+        ("words", f"{len(facts.words)} in captions" if facts.words else "no captions"),
+    ]
+    talk.show(table(["", ""], rows))
+
+
+def _report(found: Report, talk: Talk) -> None:
+    rows: list[tuple[str, Any]] = [
+        ("folder", found.path),
+        ("pictures", f"{found.pictures:,} readable, {found.bytes / 1e6:,.1f} MB"),
+        ("formats", _counts(found.formats)),
+        ("sizes", " ... ".join(f"{h} x {w}" for h, w in (found.smallest, found.median, found.largest))),
+        ("splits", _counts(found.splits)),
+        ("captions", f"{found.captioned:,} with, {len(found.uncaptioned):,} without"),
+        ("classes", _counts(found.classes) or "none"),
+        ("other files", _counts(found.others) or "none"),
+    ]
+    talk.show(table(["", ""], rows))
+    _named("unreadable", [f"{bad.file}: {bad.reason}" for bad in found.unreadable], talk)
+    if found.captioned:
+        _named("without caption", list(found.uncaptioned), talk)
+    _named("in metadata.jsonl, but not there", list(found.strays), talk)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _named(what: str, lines: list[str], talk: Talk) -> None:
+    if not lines:
+        return
+    more = f" (--json names all {len(lines)})" if len(lines) > NAMED else ""
+    talk.show(f"\n{len(lines)} {what}{more}:")
+    for line in lines[:NAMED]:
+        talk.show(f"  {line}")
+
+
+def _sheet(data: Dataset, name: str, count: int, out: Path) -> None:
+    import torch
+
+    from sfumato.apps import sheet
+    from sfumato.images import to_pil
+
+    rows = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
+    batch = data.batch(rows)
+    said = _words(batch, data.facts.classes, len(rows))
+    cells = [
+        sheet.Cell(to_pil(x), words, f"number {row}")
+        for x, words, row in zip(batch["image"], said, rows.tolist(), strict=True)
+    ]
+    title = f"{Path(name).name}: {len(data):,} examples"
+    if out.suffix.lower() in (".html", ".htm"):
+        facts = data.facts
+        lead = f"{facts.channels} x {facts.height} x {facts.width}; fields: {', '.join(sorted(facts.fields))}"
+        sheet.write_html(cells, out, title, lead)
+    else:
+        sheet.write_png(cells, out, title, columns=6)
+
+
+def _words(batch: Mapping[str, Any], classes: tuple[str, ...], count: int) -> list[str]:
+    """What is known of each picture: its caption, else its class, else nothing."""
+    if "caption" in batch:
+        return list(batch["caption"])
+    if "label" in batch and classes:
+        return [classes[int(i)] for i in batch["label"]]
+    return [""] * count

@@ -1,0 +1,208 @@
+"""What is about to be trained: system, settings, data and base, found and fitted to each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from sfumato import config as plain
+from sfumato.apps.verbs import MARKERS
+from sfumato.core.checkpoint import KEEP, Recipe, RunFolder
+from sfumato.core.rng import mix
+from sfumato.core.system import Preset, System, TrainConfig
+from sfumato.data import open_data
+from sfumato.data.dataset import Dataset
+from sfumato.errors import UsageError, nearest
+from sfumato.registry import SYSTEMS, find
+
+FIRST_STAGE = "first_stage"
+"""Where, inside a run folder, the run lies on which it builds."""
+COPIES = 4
+"""Sizes of the weights in a checkpoint: weights, their average, and the optimiser's two moments."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training from start to end."""
+
+    recipe: Recipe
+    kind: type[System[Any]]
+    config: Any
+    data: Dataset
+    out: Path
+
+    @property
+    def train(self) -> TrainConfig:
+        return self.recipe.train
+
+    def build(self) -> System[Any]:
+        """The system before its first step: the same for the same seed."""
+        torch.manual_seed(mix(self.train.seed, "weights"))
+        return self.kind(self.config)
+
+    @property
+    def base(self) -> Path | None:
+        """The run on which this one builds."""
+        told = self.recipe.base
+        return None if told is None else self.out / str(told["path"])
+
+    def first_stage(self) -> Plan | None:
+        """The plan of the run that must be trained first, if this one brings it along."""
+        told = self.recipe.base
+        if told is None or "system" not in told:
+            return None
+        overrides: dict[str, Any] = {"seed": self.train.seed, "precision": self.train.precision}
+        if told["steps"] is not None:
+            overrides["steps"] = told["steps"]
+        folder = self.out / FIRST_STAGE
+        return new(
+            told["system"],
+            told["preset"],
+            folder,
+            data=self.recipe.data,
+            size=self.recipe.size,
+            train=overrides,
+        )
+
+    def lines(self, system: System[Any]) -> list[tuple[str, str]]:
+        """The plan in words, before it begins."""
+        facts, train = self.data.facts, self.train
+        sizes = {
+            name: sum(p.numel() for p in player.parameters()) for name, player in system.players().items()
+        }
+        parameters = ", ".join(f"{name} {count:,}" for name, count in sizes.items())
+        bytes_of_run = 4 * (sum(sizes.values()) * COPIES * KEEP + sum(p.numel() for p in system.parameters()))
+        epochs = train.steps * train.batch / len(self.data)
+        said = f"{train.steps:,} of {train.batch} pictures ({epochs:.1f} times through the data)"
+        has = ", ".join(sorted(facts.fields))
+        shape = f"{facts.channels} x {facts.height} x {facts.width}"
+        rows = [
+            ("system", f"{self.recipe.system}, preset {self.recipe.preset}"),
+            ("data", f"{facts.name}: {len(self.data):,} examples ({has}), {shape}"),
+            ("parameters", parameters),
+            ("steps", said),
+            ("disk", f"about {bytes_of_run / 1e6:,.0f} MB in {self.out}"),
+        ]
+        if self.base is not None:
+            rows.insert(1, ("builds on", str(self.base)))
+        return rows
+
+
+def new(
+    system: str,
+    preset: str,
+    out: Path,
+    *,
+    data: str | None = None,
+    size: int | None = None,
+    train: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    base: Path | None = None,
+    base_steps: int | None = None,
+    allow_network: bool = False,
+) -> Plan:
+    """Plan a new run. ``train`` overrides fields of TrainConfig, ``settings`` (as on the command line) the
+    system's own; an unknown name of anything is a ``UsageError`` with a suggestion."""
+    kind, chosen, preset = find_preset(system, preset)
+    where = data or chosen.data
+    if where == "folder":
+        raise UsageError(
+            f"'{system} {preset}' learns from your own pictures; say where they are with --data DIR"
+        )
+    config: Any = override(chosen.config, settings, f"{system} {preset}")
+    size = size or chosen.size
+    opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network)
+    config = kind.fit(config, opened.facts)
+    recipe = Recipe(
+        system=system,
+        config=plain.to_dict(config),
+        train=dataclasses.replace(chosen.train, **dict(train or {})),
+        data=str(Path(where).resolve()) if Path(where).is_dir() else where,
+        size=size,
+        preset=preset,
+        base=_base(chosen, out, base, base_steps),
+    )
+    return Plan(recipe, kind, config, opened, out)
+
+
+def _base(preset: Preset, out: Path, given: Path | None, steps: int | None) -> dict[str, Any] | None:
+    if given is not None:
+        return {"path": os.path.relpath(given, out)}
+    if preset.base is None:
+        return None
+    return {"path": FIRST_STAGE, "system": preset.base[0], "preset": preset.base[1], "steps": steps}
+
+
+def find_preset(system: str, preset: str) -> tuple[type[System[Any]], Preset, str]:
+    """The system, the preset (its first if ``preset`` is empty), and the preset's name."""
+    kind: type[System[Any]] = find(system, SYSTEMS, "system")
+    name = preset or next(iter(kind.presets))
+    if name not in kind.presets:
+        raise UsageError(f"System '{system}' has no preset '{name}'{nearest(name, kind.presets)}")
+    return kind, kind.presets[name], name
+
+
+def resumed(out: Path) -> Plan:
+    """The plan of a run that was begun before."""
+    recipe = RunFolder.open(out).recipe
+    kind: type[System[Any]] = find(recipe.system, SYSTEMS, "system")
+    config: Any = plain.from_dict(kind.Config, recipe.config)
+    return Plan(recipe, kind, config, open_data(recipe.data, size=recipe.size, needs=kind.needs), out)
+
+
+def override(config: Any, settings: Sequence[str], what: str) -> Any:
+    """A configuration with ``--network.channels 64`` and the like applied."""
+    known = leaves(config).keys()
+    for flag in (word.partition("=")[0] for word in settings if word.startswith("--")):
+        name = flag[2:].replace("_", "-")
+        if name not in known:
+            words = sorted(known | TRAINING)
+            raise UsageError(f"'{flag}' is no setting of train {what}{_hint(name, words)}")
+    if not settings:
+        return config
+    return tyro.cli(
+        type(config), default=config, args=list(settings), prog=f"sfumato train {what}", config=MARKERS
+    )
+
+
+TRAINING = frozenset(
+    {
+        "steps",
+        "batch",
+        "accumulate",
+        "seed",
+        "precision",
+        "size",
+        "data",
+        "out",
+        "resume",
+        "tensorboard",
+        "device",
+    }
+)
+"""Options of the verb itself, for suggestions."""
+
+
+def _hint(name: str, words: list[str]) -> str:
+    hint = nearest(name, words)
+    return hint.replace("'", "'--", 1) if "did you mean" in hint else "; --help lists all settings"
+
+
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """All settings by the names under which they are typed.
+
+    >>> sorted(leaves(TrainConfig()))[:2]
+    ['accumulate', 'batch']
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name.replace("_", "-")
+        found |= leaves(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return found

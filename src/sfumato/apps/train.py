@@ -1,0 +1,265 @@
+"""The verb ``train``: plan, first stage if there is one, training, model card."""
+
+from __future__ import annotations
+
+import os
+import signal
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+from tyro.conf import Positional, Suppress
+
+from sfumato.apps import facts
+from sfumato.apps.talk import Common, Talk, write
+from sfumato.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from sfumato.apps.plan import Plan
+    from sfumato.core.system import System
+    from sfumato.core.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """Train a system on a dataset or on your own pictures.
+
+    Example: sfumato train ldm laptop --data ./my_photos --out runs/mine
+
+    Any setting of the system can follow, such as --network.channels 64; 'sfumato train ddpm digits --help'
+    lists those of ddpm. Stopped by Ctrl-C or killed, it goes on with: sfumato train --resume --out RUN
+    """
+
+    system: Positional[str] = ""
+    """Which system: a name from ``sfumato list``."""
+    preset: Positional[str] = ""
+    """Which preset of it; by default its first."""
+    data: str | None = None
+    """A dataset, or a folder of pictures; by default the preset's."""
+    out: Path | None = None
+    """The run folder; by default runs/SYSTEM-PRESET."""
+    resume: bool = False
+    """Go on with the run in --out, bit for bit as if it had not stopped."""
+    steps: int | None = None
+    """How many steps; by default the preset's."""
+    batch: int | None = None
+    """Pictures a step, over all processes and accumulated parts."""
+    accumulate: int | None = None
+    """Parts in which each process takes its share of the batch; more need less memory."""
+    size: int | None = None
+    """Height and width of the pictures, in pixels."""
+    seed: int | None = None
+    """Same seed, same weights."""
+    precision: Literal["auto", "fp32", "bf16"] | None = None
+    """Of matrix products; auto is bf16 where this machine computes it fast."""
+    save_every: int | None = None
+    """Steps between checkpoints."""
+    log_every: int | None = None
+    """Steps between lines of the log."""
+    base: Path | None = None
+    """A finished run to build on, in place of training the preset's first stage."""
+    base_steps: int | None = None
+    """How many steps the first stage takes, where there is one."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ..."""
+    tensorboard: bool = False
+    """Also write curves for TensorBoard into the run folder."""
+    allow_network: bool = False
+    """Let missing public data be downloaded."""
+    settings: Suppress[tuple[str, ...]] = ()
+
+
+TRAIN_FIELDS = ("steps", "batch", "accumulate", "seed", "precision", "save_every", "log_every")
+NEW_ONLY = (*TRAIN_FIELDS, "system", "preset", "data", "size", "base", "base_steps", "settings")
+"""Options that a resumed run does not take: its own count."""
+
+
+def main(options: Options) -> int:
+    """Train; exit code 0 when finished, 130 after Ctrl-C and 143 after SIGTERM, when all is saved."""
+    first = os.environ.get("RANK", "0") == "0"
+    talk = options.talk if first else Talk(quiet=True)
+    _check(options)
+
+    from sfumato import device
+    from sfumato.apps import plan as plans
+
+    device.setup()
+    if options.resume and options.out is not None:
+        plan = plans.resumed(options.out)
+    else:
+        plan = plans.new(
+            options.system,
+            options.preset,
+            options.out or free_folder(options.system, options.preset),
+            data=options.data,
+            size=options.size,
+            train={name: value for name in TRAIN_FIELDS if (value := getattr(options, name)) is not None},
+            settings=options.settings,
+            base=options.base,
+            base_steps=options.base_steps,
+            allow_network=options.allow_network,
+        )
+    return Training(options, talk, first).carry_out(plan)
+
+
+def _check(options: Options) -> None:
+    """What can be told wrong before torch is loaded."""
+    if options.resume:
+        if options.out is None:
+            raise UsageError("--resume needs the run: say which with --out RUN")
+        if given := [name for name in NEW_ONLY if getattr(options, name) not in (None, "", ())]:
+            flag = given[0].replace("_", "-")
+            raise UsageError(
+                f"A resumed run keeps its own settings; leave out '{flag}', or train anew without --resume"
+            )
+        return
+    if not options.system:
+        raise UsageError(
+            "Train what? Give a system, as in 'sfumato train ddpm digits'; 'sfumato list' shows all"
+        )
+    told = facts.system(options.system)
+    if options.preset:
+        facts.preset_named(told, options.preset)
+    if (
+        options.out is not None
+        and (options.out / "config.json").exists()
+        and os.environ.get("RANK", "0") == "0"
+    ):
+        raise UsageError(f"'{options.out}' already holds a run; go on with --resume, or choose another --out")
+
+
+def free_folder(system: str, preset: str) -> Path:
+    """``runs/SYSTEM-PRESET``, with a number if there is such a run already."""
+    name = f"{system}-{preset}" if preset else system
+    path, number = Path("runs", name), 1
+    while (path / "config.json").exists():
+        number += 1
+        path = Path("runs", f"{name}-{number}")
+    return path
+
+
+@dataclass(frozen=True)
+class Training:
+    """The carrying out of plans."""
+
+    options: Options
+    talk: Talk
+    first: bool
+    """Whether this process speaks and writes."""
+
+    def carry_out(self, plan: Plan) -> int:
+        """Train what the plan says, its first stage before it."""
+        from sfumato.core.checkpoint import RunFolder
+
+        folder = RunFolder(plan.out)
+        if self.first:
+            fresh = not (plan.out / "config.json").exists()
+            folder = RunFolder.create(plan.out, plan.recipe) if fresh else RunFolder.open(plan.out)
+            folder.lock()
+        stage = plan.first_stage()
+        if stage is not None and not finished(stage):
+            self.talk.note(f"First stage: {stage.recipe.system} {stage.recipe.preset}", style="bold")
+            if code := self.carry_out(stage):
+                return code
+            self.talk.note(f"\nSecond stage: {plan.recipe.system} {plan.recipe.preset}", style="bold")
+        system = self._ready(plan)
+        for name, said in plan.lines(system):
+            self.talk.note(f"{name:<11} {said}")
+        return self._train(plan, system, folder)
+
+    def _ready(self, plan: Plan) -> System[Any]:
+        from sfumato.apps.load import load
+
+        system = plan.build()
+        if plan.base is not None:
+            if not (plan.base / "model.safetensors").exists():
+                raise DataError(
+                    f"The base '{plan.base}' holds no finished run; train it first, or choose another"
+                )
+            system.adopt(load(plan.base, precision="fp32", device_name="cpu"))
+        return system
+
+    def _train(self, plan: Plan, system: System[Any], folder: Any) -> int:
+        from sfumato import device
+        from sfumato.apps import card
+        from sfumato.apps.bar import Bar
+        from sfumato.apps.watch import Watch, tensorboard
+        from sfumato.core.trainer import Trainer
+
+        place = device.pick(self.options.device)
+        curves = tensorboard(plan.out / "tensorboard") if self.options.tensorboard and self.first else None
+        resume = (plan.out / "checkpoints").exists()
+        trainer = Trainer(system, plan.data, plan.train, folder, device=place, resume=resume)
+        watch = Watch(trainer, plan.data, plan.out, self.talk, curves=curves, first=self.first)
+        with stopping_on_signals(trainer, self.talk) as signals, Bar("training", self.talk) as bar:
+            for report in trainer.run():
+                watch.see(report, bar)
+        if curves is not None:
+            curves.close()
+        if trainer.state == "stopped":
+            self.talk.note(
+                f"saved at step {trainer.step}; go on with: sfumato train --resume --out {plan.out}"
+            )
+            return 128 + signals[0]
+        if self.first:
+            card.write(plan, trainer, watch)
+        self._finished(plan, watch.last_grid)
+        return 0
+
+    def _finished(self, plan: Plan, grid: Path | None) -> None:
+        self.talk.note(f"finished: {plan.out}" + (f", pictures in {grid}" if grid else ""))
+        if self.talk.as_json:
+            write(f'{{"run": "{plan.out}", "state": "finished"}}')
+        else:
+            self.talk.line(str(plan.out))
+
+
+def finished(plan: Plan) -> bool:
+    """Whether the run of a plan has come to its end."""
+    from sfumato.core.checkpoint import RunFolder
+
+    if not (plan.out / "config.json").exists():
+        return False
+    newest = RunFolder.open(plan.out).newest()
+    return newest is not None and newest.step >= plan.train.steps
+
+
+@contextmanager
+def stopping_on_signals(trainer: Trainer, talk: Talk) -> Iterator[list[int]]:
+    """Inside, Ctrl-C and SIGTERM save and end training after the current step; a second one ends at once.
+
+    Yields the list of signals that came.
+    """
+    came: list[int] = []
+
+    def stop(number: int, _: types.FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        trainer.stop()
+        talk.note("stopping after this step; once more to stop at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def help_on_settings(args: Sequence[str]) -> None:
+    """After the verb's own help: the settings of the system and preset that ``args`` name."""
+    words = [arg for arg in args if not arg.startswith("-")]
+    if not words:
+        return
+    from sfumato.apps.plan import find_preset
+    from sfumato.apps.verbs import MARKERS
+
+    kind, preset, name = find_preset(words[0], words[1] if len(words) > 1 else "")
+    prog = f"sfumato train {words[0]} {name}"
+    write(f"\nSettings of {words[0]}, with the values of the preset '{name}':\n")
+    tyro.cli(kind.Config, default=preset.config, args=["--help"], prog=prog, config=MARKERS)

@@ -1,0 +1,158 @@
+"""What a person sees of a training: speed, losses, pictures at growing intervals, and curves if asked for."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from sfumato import images
+from sfumato.apps.bar import Bar, duration
+from sfumato.apps.talk import Talk, write
+from sfumato.core.request import Images, Reconstruct
+from sfumato.core.system import System
+from sfumato.core.trainer import Report, Trainer
+from sfumato.data.dataset import Dataset
+from sfumato.errors import MissingExtraError
+
+MEASURED = 3
+"""Steps after which the time to go is first told."""
+LARGE = 64
+"""Side in pixels from which fewer preview pictures are made."""
+PREVIEWS = {True: 4, False: 16}
+"""Preview pictures: of large pictures, of small ones."""
+
+
+class Curves(Protocol):
+    """What draws curves: TensorBoard's writer, for example."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> object: ...
+
+    def close(self) -> object: ...
+
+
+def tensorboard(folder: Path) -> Curves:
+    """A writer of TensorBoard's event files; a ``MissingExtraError`` if it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError(
+            '--tensorboard needs the extra "track": pip install "sfumato[track]"'
+        ) from error
+    writer: Curves = SummaryWriter(str(folder))
+    return writer
+
+
+class Watch:
+    """Follows the reports of one training."""
+
+    def __init__(
+        self, trainer: Trainer, data: Dataset, folder: Path, talk: Talk, *, curves: Curves | None, first: bool
+    ):
+        self.trainer, self.data, self.folder, self.talk, self.curves = trainer, data, folder, talk, curves
+        self.first = first
+        """Whether this process speaks and writes."""
+        self.last_grid: Path | None = None
+        self._began: int | None = None
+        self._shown, self._started = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been watching."""
+        return time.monotonic() - self._started
+
+    def see(self, report: Report, bar: Bar) -> None:
+        """Take in one step."""
+        for note in report.notes:
+            self.talk.warn(note)
+        self._began = report.step if self._began is None else self._began
+        if report.step - self._began == MEASURED - 1:
+            togo = duration(left(report, self.trainer.config.batch))
+            self.talk.note(f"time        about {togo} to go (measured on {MEASURED} steps)")
+        last = report.step == report.steps
+        every = self.trainer.config.log_every
+        if self.first and (last or report.step % every == 0 or time.monotonic() - self._shown > 1):
+            self._shown = time.monotonic()
+            values = report.values()
+            bar.update(report.step / report.steps, words(report, values, self.trainer.config.batch))
+            if last or report.step % every == 0:
+                self._log(report, values)
+        if report.saved is not None or due(report.step):
+            self._grid(report.step)
+
+    def _log(self, report: Report, values: Mapping[str, float]) -> None:
+        speed = {"images_per_second": round(report.images_per_second, 2), "waiting": round(report.waiting, 4)}
+        if self.talk.as_json:
+            write(json.dumps({"step": report.step, "steps": report.steps, **speed, **values}))
+        if self.curves is not None:
+            for name, value in {**values, **speed}.items():
+                self.curves.add_scalar(name, value, report.step)
+
+    def _grid(self, step: int) -> None:
+        """All processes make the pictures, for each holds a part of the weights; the first writes them."""
+        with self.trainer.averaged():
+            pixels = preview(self.trainer, self.data)
+        if pixels is not None and self.first:
+            path = self.folder / "samples" / f"{step:06d}.png"
+            images.save_png(images.grid(pixels), path, {"step": step})
+            self.last_grid = path
+
+
+@torch.no_grad()
+def preview(trainer: Trainer, data: Dataset) -> torch.Tensor | None:
+    """Pictures that show how training goes; none if there is nothing to see or training is to stop."""
+    system, facts = trainer.system, data.facts
+    count = min(len(data), PREVIEWS[max(facts.height, facts.width) > LARGE])
+    system.eval()
+    request = system.preview(count, seed=trainer.config.seed)
+    if request is None and Reconstruct in system.tasks:
+        originals = data.batch(torch.arange(count // 2))["image"]
+        request = Reconstruct(images=originals, count=len(originals))
+    if request is None:
+        return None
+    answer = _answer(system, request, trainer)
+    if answer is not None and isinstance(request, Reconstruct):
+        return torch.stack([request.images, answer.float().cpu()], dim=1).flatten(0, 1)
+    return answer
+
+
+def _answer(system: System[Any], request: Any, trainer: Trainer) -> torch.Tensor | None:
+    for event in system.run(request):
+        if trainer.stopping:
+            return None
+        if isinstance(event, Images):
+            return event.pixels
+    return None
+
+
+def due(step: int) -> bool:
+    """Whether a picture is due: at steps 1, 2, 5, 10, 20, 50, 100 and so on.
+
+    >>> [step for step in range(1, 1001) if due(step)]
+    [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    """
+    return str(step).rstrip("0") in ("1", "2", "5")
+
+
+def left(report: Report, batch: int) -> float:
+    """Seconds to go at the present speed."""
+    return (report.steps - report.step) * batch / max(report.images_per_second, 1e-9)
+
+
+def words(report: Report, values: Mapping[str, float], batch: int) -> str:
+    """Step, speed, time to go, losses, and the share of time spent waiting for data."""
+    parts = [
+        f"{name.split('/')[-1]} {value:.4g}" for name, value in values.items() if not name.endswith("/norm")
+    ]
+    told = [
+        f"step {report.step}/{report.steps}",
+        f"{report.images_per_second:,.0f} images/s",
+        f"{duration(left(report, batch))} to go",
+        *parts,
+        f"waiting {report.waiting:.0%}",
+    ]
+    return ", ".join(told + ([f"{report.skipped} updates skipped"] if report.skipped else []))
