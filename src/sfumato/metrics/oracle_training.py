@@ -32,7 +32,6 @@ from sfumato.data.shapes.scene import (
     SHAPES,
     SIZES,
     TEXTURES,
-    Pairs,
     Scenes,
     below,
     draw,
@@ -138,7 +137,7 @@ def train(training: OracleTraining, name: str) -> Iterator[tuple[int, float, Sha
 
 
 def examine(
-    oracle: ShapesOracle, pairs: Pairs, count: int, side: int = SIDE, noise: float = 0.0, seed: int = 987_654
+    oracle: ShapesOracle, pairs: str, count: int, side: int = SIDE, noise: float = 0.0, seed: int = 987_654
 ) -> dict[str, float]:
     """Share of attributes and of whole scenes read rightly from fresh renders that no training has seen."""
     scenes = draw(seed, torch.arange(count), pairs=pairs)

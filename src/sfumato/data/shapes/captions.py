@@ -6,7 +6,7 @@ A texture that is not said means solid, at every level but the noisy one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 
@@ -24,8 +24,7 @@ from sfumato.data.shapes.scene import (
 )
 from sfumato.errors import UsageError, nearest
 
-Level = Literal["noisy", "short", "full", "descriptive"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+LEVELS = ("noisy", "short", "full", "descriptive")
 
 NOISE = ("free", "stock", "photo", "image", "vector", "download", "best", "new", "my", "idea")
 NUMBERS = ("one", "two", "three")
@@ -56,7 +55,7 @@ class _Thing(NamedTuple):
     cell: int
 
 
-def caption(scenes: Scenes, level: Level | Sequence[Level], seed: int = 0) -> list[str]:
+def caption(scenes: Scenes, level: str | Sequence[str], seed: int = 0) -> list[str]:
     """Describe every scene at its level; the words chosen depend on ``seed`` and the scene's key alone."""
     levels = [level] * len(scenes) if isinstance(level, str) else list(level)
     for unknown in set(levels) - set(LEVELS):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from sfumato.data.dataset import Facts
-from sfumato.data.shapes.captions import LEVELS, NOISE, VOCABULARY, Level, caption
+from sfumato.data.shapes.captions import LEVELS, NOISE, VOCABULARY, caption
 from sfumato.data.shapes.render import SMALLEST, render
-from sfumato.data.shapes.scene import Pairs, Scenes, draw, scene_keys, unit
+from sfumato.data.shapes.scene import Scenes, draw, scene_keys, unit
 from sfumato.errors import UsageError, nearest
 
-Split = Literal["train", "test", "held"]
-MIX: Mapping[Level, float] = {"full": 0.55, "short": 0.35, "descriptive": 0.1}
+SPLITS = ("train", "test", "held")
+MIX: Mapping[str, float] = {"full": 0.55, "short": 0.35, "descriptive": 0.1}
 """Share of each caption level by default."""
 _VERSION = 1
 """To be raised whenever the same number no longer gives the same picture and caption."""
-_PAIRS: Mapping[Split, Pairs] = {"train": "train", "test": "train", "held": "held"}
-_LENGTH: Mapping[Split, int] = {"train": 50_000, "test": 5_000, "held": 5_000}
+_PAIRS = {"train": "train", "test": "train", "held": "held"}
+_LENGTH = {"train": 50_000, "test": 5_000, "held": 5_000}
 
 
 class Shapes:
@@ -34,16 +34,16 @@ class Shapes:
 
     def __init__(
         self,
-        split: Split = "train",
+        split: str = "train",
         size: int = 64,
         *,
         length: int | None = None,
         objects: Sequence[int] = (1, 2, 3),
-        levels: Mapping[Level, float] = MIX,
+        levels: Mapping[str, float] = MIX,
         seed: int = 0,
     ):
-        if split not in get_args(Split):
-            raise UsageError(f"Shapes have no split '{split}'{nearest(split, get_args(Split))}")
+        if split not in SPLITS:
+            raise UsageError(f"Shapes have no split '{split}'{nearest(split, SPLITS)}")
         if size < SMALLEST:
             raise UsageError(f"Shapes need {SMALLEST} pixels a side, got {size}; choose 32 or 64.")
         for unknown in set(levels) - set(LEVELS):
@@ -55,7 +55,7 @@ class Shapes:
         self.levels = tuple(levels)
         weights = torch.tensor([float(levels[level]) for level in self.levels], dtype=torch.float64)
         self._edges = (weights.cumsum(0) / weights.sum()).float()[:-1]
-        self.seed = seed * len(_PAIRS) + list(_PAIRS).index(split)
+        self.seed = seed * len(SPLITS) + SPLITS.index(split)
         self._weights = weights.tolist()
         draw(self.seed, torch.zeros(1, dtype=torch.long), objects=self.objects)
 

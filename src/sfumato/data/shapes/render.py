@@ -15,20 +15,20 @@ from sfumato.errors import UsageError
 SMALLEST = 12
 """Pixels a side below which nothing can be told apart."""
 _RGB = {
-    "red": (225, 30, 35), "orange": (255, 135, 0), "yellow": (255, 228, 30), "green": (35, 165, 60),
-    "cyan": (50, 215, 225), "blue": (45, 95, 250), "purple": (150, 45, 200), "pink": (255, 150, 195),
+    "red": (225, 30, 35), "orange": (255, 135, 0), "yellow": (255, 228, 30), "green": (40, 190, 75),
+    "cyan": (50, 215, 225), "blue": (45, 95, 250), "purple": (160, 60, 225), "pink": (255, 150, 195),
     "white": (255, 255, 255), "grey": (128, 128, 128), "black": (0, 0, 0), "navy": (10, 20, 85),
-    "olive": (95, 95, 25),
+    "olive": (85, 80, 10),
 }  # fmt: skip
 # Lengths in half cells; a picture is six half cells wide. Radius and shift together stay inside the cell.
-_RADIUS = (0.6, 0.88)
+_RADIUS = (0.62, 0.88)
 _SHIFT = (0.25, 0.085)
 _GROWTH = 0.035
 _STRIPE = 0.55
 _DOT, _DOT_SPACING = 0.14, 0.47
 _RIM = 0.07
 """Dots keep this far from the edge, so that the outline stays whole on a white ground."""
-_DARK, _LIGHT = 0.35, 0.9
+_DARK, _LIGHT = 0.38, 0.9
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -117,11 +117,12 @@ def _circle(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _square(u: Tensor, v: Tensor) -> Tensor:
-    return torch.maximum(u.abs(), v.abs()) - 0.88
+    return torch.maximum(u.abs(), v.abs()) - 0.92
 
 
 def _triangle(u: Tensor, v: Tensor) -> Tensor:
-    return torch.maximum((1.85 * u.abs() - (v + 1)) / math.hypot(1.85, 1), v - 0.85)
+    base, height = 0.96, 1.8
+    return torch.maximum((height * u.abs() - base * (v + 0.95)) / math.hypot(height, base), v - 0.85)
 
 
 def _ring(u: Tensor, v: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def _cross(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _star(u: Tensor, v: Tensor) -> Tensor:
-    outer, inner, sector = 1.05, 0.5, 2 * math.pi / 5
+    outer, inner, sector = 1.0, 0.48, 2 * math.pi / 5
     v = v - 0.06
     away, angle = (u * u + v * v).sqrt_(), torch.atan2(u, -v)
     angle = (angle - (angle / sector).round_() * sector).abs_()

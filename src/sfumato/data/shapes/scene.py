@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ HELD_OUT = (
 )  # fmt: skip
 """(colour, shape) pairs that never appear in training: a sixth of all, of every colour and shape."""
 
-Pairs = Literal["train", "held", "any"]
+PAIRS = ("train", "held", "any")
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,15 @@ class Scenes:
 
 
 def draw(
-    seed: int, indices: Int[Tensor, " n"], *, pairs: Pairs = "train", objects: Sequence[int] = (1, 2, 3)
+    seed: int, indices: Int[Tensor, " n"], *, pairs: str = "train", objects: Sequence[int] = (1, 2, 3)
 ) -> Scenes:
     """Draw the scenes with these numbers: scene i depends on ``seed`` and i alone.
 
     ``pairs`` says which (colour, shape) pairs occur: "train" leaves out ``HELD_OUT``, "held" has at least
     one of them in every scene, "any" knows no difference. ``objects`` are the numbers of objects allowed.
     """
-    if pairs not in ("train", "held", "any"):
-        raise UsageError(f"Unknown choice of pairs '{pairs}'{nearest(pairs, ('train', 'held', 'any'))}")
+    if pairs not in PAIRS:
+        raise UsageError(f"Unknown choice of pairs '{pairs}'{nearest(pairs, PAIRS)}")
     if not objects or not set(objects) <= {1, 2, 3}:
         raise UsageError(
             f"A scene holds 1, 2 or 3 objects, got objects={tuple(objects)}; choose among these."
@@ -98,7 +97,7 @@ def held_out() -> Int[Tensor, " p"]:
     return torch.tensor([COLOURS.index(c) * len(SHAPES) + SHAPES.index(s) for c, s in HELD_OUT])
 
 
-def _pairs(key: Tensor, number: Tensor, pairs: Pairs) -> Int[Tensor, "n s"]:
+def _pairs(key: Tensor, number: Tensor, pairs: str) -> Int[Tensor, "n s"]:
     """Distinct pairs for the slots: the first few of a shuffle in which unwanted pairs come last."""
     total = len(COLOURS) * len(SHAPES)
     order = bits(key, range(200, 200 + total)).clone()
