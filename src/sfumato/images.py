@@ -57,6 +57,15 @@ _ORIENTATION = 0x0112
 _A1111 = {"steps": "Steps", "solver": "Sampler", "guidance": "CFG scale", "seed": "Seed", "model": "Model"}
 """Our settings under the names that stable-diffusion-webui's galleries look for."""
 
+
+class PictureError(DataError):
+    """A picture that cannot be read, and why."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(f"Cannot read picture '{name}': {reason}.")
+        self.reason = reason
+
+
 File = str | os.PathLike[str] | IO[bytes] | io.BytesIO
 
 
@@ -72,7 +81,7 @@ def open_image(
     The first frame of an animation; transparency over white; CMYK, palette and 16-bit pictures converted;
     colour profiles ignored. ``at_least`` (height, width) lets JPEG decode at a half, quarter or eighth of its
     size as long as both sides stay twice as large as asked: several times faster, hardly visible.
-    Raises ``DataError`` naming the file and the reason.
+    Raises ``PictureError``, a ``DataError``, naming the file and the reason.
     """
     try:
         with _open(file, max_pixels, formats) as image:
@@ -81,7 +90,7 @@ def open_image(
             image.load()
             turn = _UPRIGHT.get(_orientation(image))
     except _UNREADABLE as error:
-        raise DataError(f"Cannot read picture '{_name(file)}': {_reason(file, error)}.") from error
+        raise PictureError(_name(file), _reason(file, error)) from error
     plain = _plain(image)
     return plain.transpose(turn) if turn is not None else plain
 
@@ -91,13 +100,13 @@ def measure(
 ) -> tuple[str, int, int]:
     """Read only the header of a picture: its format, height and width as stored.
 
-    Raises ``DataError`` as ``open_image`` does; a picture that passes may still turn out to be cut off.
+    Raises ``PictureError`` as ``open_image`` does; a picture that passes may still turn out to be cut off.
     """
     try:
         with _open(file, max_pixels, formats) as image:
             return str(image.format), image.height, image.width
     except _UNREADABLE as error:
-        raise DataError(f"Cannot read picture '{_name(file)}': {_reason(file, error)}.") from error
+        raise PictureError(_name(file), _reason(file, error)) from error
 
 
 def to_levels(image: Image.Image, channels: int = 3) -> UInt8[Tensor, "c h w"]:
@@ -187,7 +196,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
             image.load()
             text = image.info.get("sfumato")
     except _UNREADABLE as error:
-        raise DataError(f"Cannot read picture '{path}': {_reason(path, error)}.") from error
+        raise PictureError(_name(path), _reason(path, error)) from error
     if text is None:
         raise DataError(f"'{path}' holds no settings of sfumato; give a PNG as sfumato wrote it.")
     try:

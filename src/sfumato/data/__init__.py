@@ -1,1 +1,61 @@
 """What systems learn from; no networks here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sfumato.data.dataset import Dataset
+from sfumato.data.folder import Folder
+from sfumato.errors import DataError, UsageError, nearest
+from sfumato.registry import DATASETS, find
+
+DOWNLOADS = {"fashion": "sfumato.data.fashion:provide"}
+"""Datasets that can be fetched, and the function which does it."""
+
+
+def open_data(
+    name_or_dir: str,
+    *,
+    split: str = "train",
+    size: int | None = None,
+    needs: frozenset[str] = frozenset(),
+    allow_network: bool = False,
+) -> Dataset:
+    """Open a dataset by name, or a folder of pictures on disk (``./shapes`` for one named like a dataset).
+
+    ``needs`` are fields a system cannot do without; ``allow_network`` lets missing files be downloaded.
+    Raises ``UsageError`` for an unknown name and ``DataError`` for data that cannot be used or lacks a field.
+    """
+    options = {} if size is None else {"size": size}
+    if name_or_dir in DATASETS and name_or_dir != "folder":
+        if allow_network and name_or_dir in DOWNLOADS:
+            find(name_or_dir, DOWNLOADS, "download")()
+        dataset: Dataset = find(name_or_dir, DATASETS, "dataset")(split=split, **options)
+        _check(dataset, needs)
+        return dataset
+    path = Path(name_or_dir).expanduser()
+    if not path.exists():
+        raise _nothing(name_or_dir)
+    folder = Folder(split=split, path=path, **options)
+    folder.require(needs)
+    return folder
+
+
+def _check(dataset: Dataset, needs: frozenset[str]) -> None:
+    facts = dataset.facts
+    if missing := sorted(needs - facts.fields):
+        raise DataError(
+            f"Dataset '{facts.name}' has {_listed(sorted(facts.fields))}, but no {_listed(missing)}; "
+            "choose one that has, such as 'shapes', or a folder of your own pictures."
+        )
+
+
+def _nothing(name: str) -> DataError | UsageError:
+    if "/" in name or name.startswith((".", "~")) or name == "folder":
+        return DataError(f"There is no folder '{name}'; give the path of a folder that holds pictures.")
+    names = [known for known in DATASETS if known != "folder"]
+    return UsageError(f"There is neither a dataset nor a folder '{name}'{nearest(name, names)}")
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join(words)

@@ -1,0 +1,108 @@
+"""Crops of the real photographs that come with scikit-image and scikit-learn: nothing is downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from sfumato.data.dataset import Facts
+from sfumato.data.labelled import check_split
+from sfumato.errors import MissingExtraError, UsageError
+from sfumato.images import fit, from_levels, open_image, to_levels
+
+PHOTOS = {
+    "astronaut": ("skimage", "data/astronaut.png"),
+    "cat": ("skimage", "data/chelsea.png"),
+    "coffee": ("skimage", "data/coffee.png"),
+    "rocket": ("skimage", "data/rocket.jpg"),
+    "motorcycle": ("skimage", "data/motorcycle_left.png"),
+    "galaxies": ("skimage", "data/hubble_deep_field.jpg"),
+    "retina": ("skimage", "data/retina.jpg"),
+    "tissue": ("skimage", "data/ihc.png"),
+    "temple": ("sklearn", "datasets/images/china.jpg"),
+    "flower": ("sklearn", "datasets/images/flower.jpg"),
+}
+"""All colour photographs of both packages; of the stereo pair of a motorcycle, one."""
+LARGEST = 128
+TEST = 0.3
+"""The right part of every photograph, wide enough for the largest crop, is never trained on."""
+LENGTHS = {"train": 10_000, "test": 1000}
+
+
+class Photos:
+    """Square crops at many scales, labelled with their photograph; crop i is always the same crop.
+
+    The left 70 % of every photograph are for training (half of the crops mirrored), the rest for testing.
+    Raises ``MissingExtraError`` without scikit-image or scikit-learn.
+    """
+
+    def __init__(self, split: str = "train", size: int = 64, *, length: int | None = None):
+        check_split("photos", split)
+        if not 1 <= size <= LARGEST:
+            raise UsageError(
+                f"Crops of photos have 1 to {LARGEST} pixels a side, not {size}; give another --size."
+            )
+        self._split, self._size = split, size
+        self._length = LENGTHS[split] if length is None else length
+        self._regions = [_region(open_image(_find(*place)), split) for place in PHOTOS.values()]
+        digest = hashlib.blake2b(f"{split} {size} {self._length}".encode(), digest_size=8)
+        for region in self._regions:
+            digest.update(region.tobytes())
+        self.facts = Facts(
+            name="photos",
+            channels=3,
+            height=size,
+            width=size,
+            fields=frozenset({"image", "label"}),
+            classes=tuple(PHOTOS),
+            fingerprint=digest.hexdigest(),
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        crops = [self._crop(int(index)) for index in indices]
+        levels = torch.stack([to_levels(image) for image, _ in crops])
+        return {"image": from_levels(levels), "label": torch.tensor([label for _, label in crops])}
+
+    def _crop(self, index: int) -> tuple[Image.Image, int]:
+        if not 0 <= index < self._length:
+            raise IndexError(f"Crop {index} of {self._length}")
+        dice = random.Random(f"photos/{self._split}/{index}")  # a stream of its own for every crop
+        label = dice.randrange(len(self._regions))
+        region = self._regions[label]
+        most = min(region.size)
+        side = round(math.exp(dice.uniform(math.log(min(self._size, most)), math.log(most))))
+        left, top = dice.randint(0, region.width - side), dice.randint(0, region.height - side)
+        crop = fit(region.crop((left, top, left + side, top + side)), self._size, self._size)
+        if self._split == "train" and dice.random() < 0.5:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return crop, label
+
+
+def _region(photo: Image.Image, split: str) -> Image.Image:
+    border = round(photo.width * (1 - TEST))
+    ends = (0, border) if split == "train" else (border, photo.width)
+    return photo.convert("RGB").crop((ends[0], 0, ends[1], photo.height))
+
+
+def _find(package: str, file: str) -> Path:
+    """Path of a package's own file, without the seconds that importing the package takes."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(
+            "The photographs come with scikit-image and scikit-learn, which are not both installed; "
+            "install the extra 'data': pip install 'sfumato[data]'"
+        )
+    return Path(spec.submodule_search_locations[0]) / file

@@ -1,0 +1,89 @@
+"""Crops of photographs: deterministic, of both packages, and never shared by training and testing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data as skimage_data
+from sklearn.datasets import load_sample_image
+
+from sfumato.data.photos import PHOTOS, Photos
+from sfumato.errors import MissingExtraError, UsageError
+
+
+@pytest.fixture(scope="module")
+def train() -> Photos:
+    return Photos("train", 24)
+
+
+def test_facts_and_shapes(train):
+    batch = train.batch(torch.arange(40))
+    assert batch["image"].shape == (40, 3, 24, 24)
+    assert batch["image"].dtype == torch.float32
+    assert -1 <= batch["image"].min() < -0.5
+    assert 0.5 < batch["image"].max() <= 1
+    assert train.facts.classes == tuple(PHOTOS)
+    assert (len(train), len(Photos("test", 24)), len(Photos(length=7))) == (10_000, 1000, 7)
+    assert len(set(batch["label"].tolist())) > 6
+
+
+def test_crop_depends_on_its_number_alone(train):
+    together = train.batch(torch.tensor([5, 9, 5]))
+    again = Photos("train", 24).batch(torch.tensor([9]))
+    assert torch.equal(together["image"][1], again["image"][0])
+    assert torch.equal(together["image"][0], together["image"][2])
+    assert not torch.equal(together["image"][0], together["image"][1])
+    assert train.facts.fingerprint == Photos("train", 24).facts.fingerprint
+    assert train.facts.fingerprint != Photos("train", 25).facts.fingerprint
+
+
+def test_photographs_are_those_of_the_packages(train):
+    whole = Photos("test", 24)._regions
+    expected = {
+        "astronaut": skimage_data.astronaut(),
+        "cat": skimage_data.chelsea(),
+        "coffee": skimage_data.coffee(),
+        "rocket": skimage_data.rocket(),
+        "retina": skimage_data.retina(),
+        "flower": load_sample_image("flower.jpg"),
+        "temple": load_sample_image("china.jpg"),
+    }
+    for name, pixels in expected.items():
+        index = list(PHOTOS).index(name)
+        halves = [np.asarray(region) for region in (train._regions[index], whole[index])]
+        assert np.array_equal(np.concatenate(halves, 1), pixels), name
+
+
+def test_every_crop_lies_in_its_own_part(monkeypatch):
+    """Painted red on the left and blue on the right, crops of neither split hold both colours."""
+    painted = Image.new("RGB", (200, 150), "red")
+    painted.paste("blue", (140, 0, 200, 150))
+    monkeypatch.setattr("sfumato.data.photos.open_image", lambda path: painted)
+    for split, channel in (("train", 0), ("test", 2)):
+        image = Photos(split, 16).batch(torch.arange(60))["image"]
+        assert (image[:, channel] == 1).all()
+        assert (image[:, 2 - channel] == -1).all()
+
+
+@pytest.mark.parametrize("size", [1, 128])
+def test_extreme_sizes(size):
+    assert Photos("test", size).batch(torch.arange(5))["image"].shape == (5, 3, size, size)
+
+
+def test_wrong_requests(train):
+    with pytest.raises(UsageError, match="1 to 128 pixels a side, not 129"):
+        Photos(size=129)
+    with pytest.raises(UsageError, match="'photos' has no split 'trian'; did you mean 'train'"):
+        Photos("trian")
+    with pytest.raises(IndexError, match="Crop 10000 of 10000"):
+        train.batch(torch.tensor([10_000]))
+
+
+def test_without_the_packages(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'sfumato\[data\]'"):
+        Photos()
