@@ -1,8 +1,8 @@
 """Configurations are frozen dataclasses; this module turns them into JSON and back.
 
 Only four kinds of value occur in a configuration: JSON scalars, tuples, nested configurations, and
-unions of configurations. Every configuration is written with its class name under ``"kind"``, so
-reading never has to guess.
+unions of configurations. Every configuration is written with its class name under ``"class"`` (which no
+field can be called), so reading never has to guess.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from sfumato.errors import UsageError, nearest
 
 C = TypeVar("C")
 
+TAG = "class"
+
 
 class ConfigError(UsageError):
     """A configuration that cannot be read; the message names the path and the nearest valid key."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Turn a configuration into plain JSON values, tagging every configuration with its kind."""
-    out: dict[str, Any] = {"kind": type(config).__name__}
+    """Turn a configuration into plain JSON values, tagging every configuration with its class."""
+    out: dict[str, Any] = {TAG: type(config).__name__}
     return out | {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def from_dict(kind: type[C], data: Mapping[str, Any], path: str = "") -> C:
     """Read a configuration of class ``kind``; unknown keys and wrong types are a ``ConfigError``."""
     hints = get_type_hints(kind)
-    for key in data.keys() - hints.keys() - {"kind"}:
+    for key in data.keys() - hints.keys() - {TAG}:
         raise ConfigError(f"{kind.__name__} has no setting '{path}{key}'{nearest(key, hints)}")
-    if data.get("kind", kind.__name__) != kind.__name__:
-        raise ConfigError(f"'{path}kind' must be {kind.__name__}, got {data['kind']!r}")
-    values = {key: _read(hints[key], value, f"{path}{key}") for key, value in data.items() if key != "kind"}
+    if data.get(TAG, kind.__name__) != kind.__name__:
+        raise ConfigError(f"'{path}{TAG}' must be {kind.__name__}, got {data[TAG]!r}")
+    values = {key: _read(hints[key], value, f"{path}{key}") for key, value in data.items() if key != TAG}
     try:
         return kind(**values)
     except TypeError as error:
@@ -80,13 +82,13 @@ def _read_tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]
 def _read_union(args: tuple[Any, ...], value: Any, path: str) -> Any:
     if value is None and type(None) in args:
         return None
-    members = {a.__name__: a for a in args if dataclasses.is_dataclass(a)}
+    members: dict[str, Any] = {getattr(a, "__name__", ""): a for a in args if dataclasses.is_dataclass(a)}
     if not isinstance(value, Mapping):
         plain = [a for a in args if a is not type(None) and not dataclasses.is_dataclass(a)]
         if not plain:
             raise ConfigError(f"'{path}' must be one of {', '.join(members)}, got {value!r}")
         exact = [a for a in plain if type(value) is a]
         return _read((exact or plain)[0], value, path)
-    if value.get("kind") not in members:
-        raise ConfigError(f"'{path}.kind' must be one of {', '.join(members)}, got {value.get('kind')!r}")
-    return from_dict(members[value["kind"]], value, f"{path}.")
+    if value.get(TAG) not in members:
+        raise ConfigError(f"'{path}.{TAG}' must be one of {', '.join(members)}, got {value.get(TAG)!r}")
+    return from_dict(members[value[TAG]], value, f"{path}.")

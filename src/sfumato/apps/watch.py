@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -27,6 +27,7 @@ PREVIEWS = {True: 4, False: 16}
 """Preview pictures: of large pictures, of small ones."""
 
 
+@runtime_checkable
 class Curves(Protocol):
     """What draws curves: TensorBoard's writer, for example."""
 

@@ -10,7 +10,7 @@ import abc
 import functools
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ RHO = 7.0
 """Karras et al. 2022 (eq. 5): how much closer together the steps are near the data."""
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """How much data and how much noise there is at each time."""
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,7 @@ class Step(NamedTuple):
     """What the clean data was believed to be on the way here."""
 
 
+@runtime_checkable
 class Solver(Protocol):
     """The signature that all solvers share."""
 
