@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato import __version__
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from sfumato.apps.watch import Watch
     from sfumato.core.trainer import Trainer
 
+START, END = "<!-- figures -->", "<!-- end of figures -->"
+"""Between these lines of a card stand what ``sfumato evaluate`` has measured."""
 CARD = """\
 ---
 library_name: sfumato
@@ -49,7 +53,9 @@ The command, which gives these weights again on a machine like this one:
 
 ## Figures
 
-None measured yet. `sfumato evaluate {folder} --data {data}` measures them.
+{START}
+None measured yet. `sfumato evaluate {folder}` measures them.
+{END}
 
 ## Limits
 
@@ -86,12 +92,14 @@ def write(plan: Plan, trainer: Trainer, watch: Watch) -> None:
         picture=f"\n![Pictures at the end of training]({_relative(plan, watch)})\n"
         if watch.last_grid
         else "",
-        prompt='"..." ' if "caption" in told.fields else "",
+        prompt='"..." ' if "caption" in trainer.system.hears else "",
         folder=plan.out,
         rows="\n".join(f"| {name} | {value} |" for name, value in rows),
         command=command(plan),
         examples=len(plan.data),
         shape=f"{told.channels} x {told.height} x {told.width}",
+        START=START,
+        END=END,
         bibtex=f"{system.bibtex}\n\n{OURS}",
     )
     durable.write_text(plan.out / "README.md", card)
@@ -147,3 +155,15 @@ def own_settings(plan: Plan) -> list[str]:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}", *map(str, values)]
     return words
+
+
+def add_figures(file: Path, lines: Sequence[Sequence[str]]) -> None:
+    """Put a table (its head first) among the figures of a card; cards without the place for it stay."""
+    text = file.read_text(encoding="utf-8")
+    head, found, rest = text.partition(START)
+    _, ended, tail = rest.partition(END)
+    if not (found and ended):
+        return
+    rows = [f"| {' | '.join(line)} |" for line in lines]
+    rows.insert(1, "|" + "---|" * len(lines[0]))
+    durable.write_text(file, f"{head}{START}\n" + "\n".join(rows) + f"\n{END}{tail}")

@@ -31,7 +31,7 @@ def main(options: Options) -> int:
 
     from sfumato.apps.load import load
 
-    load(options.run, precision="fp32", device_name="cpu").to_diffusers(options.out)
+    load(options.run, precision="fp32", device="cpu").to_diffusers(options.out)
     files = sorted(str(path) for path in options.out.rglob("*") if path.is_file())
     options.talk.result({"folder": str(options.out), "files": files})
     options.talk.line(str(options.out))

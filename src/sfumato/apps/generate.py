@@ -53,7 +53,7 @@ def main(options: Options) -> int:
     from sfumato.apps.sample import Source, sample
 
     folder = load.folder_of(model)
-    system = load.load(folder, precision=precision, device_name=options.device)
+    system = load.load(folder, precision=precision, device=options.device)
     start = time.monotonic()
     with Bar("generating", talk) as bar:
         pictures = sample(

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sfumato import config, device
+from sfumato import config
+from sfumato import device as devices
 from sfumato.apps import facts
 from sfumato.core.checkpoint import RunFolder
 from sfumato.core.system import System
@@ -19,7 +20,7 @@ from sfumato.registry import SYSTEMS, find
 
 
 def load(
-    name_or_path: str | os.PathLike[str], *, precision: device.Precision = "auto", device_name: str = "auto"
+    name_or_path: str | os.PathLike[str], *, precision: devices.Precision = "auto", device: str = "auto"
 ) -> System[Any]:
     """Build the system that a name or a folder stands for, with its weights, ready to run.
 
@@ -27,10 +28,10 @@ def load(
     (``model_index.json``). Raises ``UsageError`` for unknown names and ``DataError`` for folders that
     cannot be used.
     """
-    device.setup()
-    place = device.pick(device_name)
+    devices.setup()
+    place = devices.pick(device)
     system = _from_folder(folder_of(name_or_path))
-    return system.to(device=place, dtype=device.dtype_of(precision, place)).eval()
+    return system.to(device=place, dtype=devices.dtype_of(precision, place)).eval()
 
 
 def folder_of(name_or_path: str | os.PathLike[str]) -> Path:

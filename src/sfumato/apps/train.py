@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import threading
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,7 +105,12 @@ def main(options: Options) -> int:
             base_steps=options.base_steps,
             allow_network=options.allow_network,
         )
-    return Training(options, talk, first).carry_out(plan)
+    code = Training(options.device, options.tensorboard, talk, first).carry_out(plan)
+    if code == 0 and first:
+        if talk.as_json:
+            write(json.dumps({"run": str(plan.out), "state": "finished"}))
+        talk.line(str(plan.out))
+    return code
 
 
 def _check(options: Options) -> None:
@@ -146,7 +153,8 @@ def free_folder(system: str, preset: str) -> Path:
 class Training:
     """The carrying out of plans."""
 
-    options: Options
+    device: str
+    tensorboard: bool
     talk: Talk
     first: bool
     """Whether this process speaks and writes."""
@@ -180,7 +188,7 @@ class Training:
                 raise DataError(
                     f"The base '{plan.base}' holds no finished run; train it first, or choose another"
                 )
-            system.adopt(load(plan.base, precision="fp32", device_name="cpu"))
+            system.adopt(load(plan.base, precision="fp32", device="cpu"))
         return system
 
     def _train(self, plan: Plan, system: System[Any], folder: Any) -> int:
@@ -190,8 +198,8 @@ class Training:
         from sfumato.apps.watch import Watch, tensorboard
         from sfumato.core.trainer import Trainer
 
-        place = device.pick(self.options.device)
-        curves = tensorboard(plan.out / "tensorboard") if self.options.tensorboard and self.first else None
+        place = device.pick(self.device)
+        curves = tensorboard(plan.out / "tensorboard") if self.tensorboard and self.first else None
         resume = (plan.out / "checkpoints").exists()
         trainer = Trainer(system, plan.data, plan.train, folder, device=place, resume=resume)
         watch = Watch(trainer, plan.data, plan.out, self.talk, curves=curves, first=self.first)
@@ -207,15 +215,9 @@ class Training:
             return 128 + signals[0]
         if self.first:
             card.write(plan, trainer, watch)
-        self._finished(plan, watch.last_grid)
+            grid = f", pictures in {watch.last_grid}" if watch.last_grid else ""
+            self.talk.note(f"finished: {plan.out}{grid}")
         return 0
-
-    def _finished(self, plan: Plan, grid: Path | None) -> None:
-        self.talk.note(f"finished: {plan.out}" + (f", pictures in {grid}" if grid else ""))
-        if self.talk.as_json:
-            write(f'{{"run": "{plan.out}", "state": "finished"}}')
-        else:
-            self.talk.line(str(plan.out))
 
 
 def finished(plan: Plan) -> bool:
@@ -243,7 +245,9 @@ def stopping_on_signals(trainer: Trainer, talk: Talk) -> Iterator[list[int]]:
         trainer.stop()
         talk.note("stopping after this step; once more to stop at once")
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread listen.
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield came
     finally:

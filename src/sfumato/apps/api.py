@@ -1,0 +1,75 @@
+"""The command line's verbs as functions: what notebooks and scripts call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sfumato import device as devices
+from sfumato.apps import plan as plans
+from sfumato.apps.bar import Bar
+from sfumato.apps.load import folder_of, load
+from sfumato.apps.pictures import Pictures
+from sfumato.apps.sample import Source, sample
+from sfumato.apps.talk import Talk
+from sfumato.apps.train import Training
+from sfumato.core.generate import Generate
+from sfumato.core.system import System
+from sfumato.device import Precision
+from sfumato.errors import SfumatoError
+
+
+def generate(
+    wanted: str | tuple[str, ...] | Generate = "",
+    *,
+    model: str | os.PathLike[str] = "shapes",
+    count: int = 4,
+    seed: int = 0,
+    precision: Precision = "auto",
+    device: str = "auto",
+    quiet: bool = False,
+) -> Pictures:
+    """Make pictures from a prompt, or from a whole ``Generate`` request (whose count and seed then count).
+
+    The model is loaded anew at every call; to ask often, ``load`` it once and iterate over
+    ``system.run(request)``.
+    """
+    request = wanted if isinstance(wanted, Generate) else Generate(prompt=wanted, count=count, seed=seed)
+    system = load(model, precision=precision, device=device)
+    with Bar("generating", Talk(quiet=quiet)) as bar:
+        return sample(system, request, Source.of(folder_of(model), os.fspath(model)), report=bar.update)
+
+
+def train(
+    system: str = "",
+    preset: str = "",
+    *,
+    data: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str],
+    steps: int | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> System[Any]:
+    """Train as ``sfumato train`` does and return the system, loaded from its run folder.
+
+    ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
+    """
+    devices.setup()
+    if resume:
+        plan = plans.resumed(Path(out))
+    else:
+        words: list[str] = []
+        for name, value in (settings or {}).items():
+            words += [f"--{name}", *map(str, value if isinstance(value, tuple | list) else (value,))]
+        given = {"steps": steps, "seed": seed}
+        train = {name: value for name, value in given.items() if value is not None}
+        where = None if data is None else os.fspath(data)
+        plan = plans.new(system, preset, Path(out), data=where, train=train, settings=words)
+    if Training(device, False, Talk(quiet=quiet), first=True).carry_out(plan):
+        raise SfumatoError(f"Training was stopped; go on with resume=True and out='{out}'")
+    return load(out, device=device)
