@@ -158,6 +158,11 @@ class System(nn.Module, abc.ABC, Generic[R]):
         """The request whose answer shows how training goes; None if there is nothing to see."""
         return None
 
+    @property
+    def hears(self) -> frozenset[str]:
+        """What of a request it follows: ``label``, ``caption``, or nothing."""
+        return frozenset()
+
     def adopt(self, base: System[Any]) -> None:
         """Take over what a preset's ``base`` has learned."""
         raise NotImplementedError(f"{type(self).__name__} builds on no other system.")
