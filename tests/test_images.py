@@ -15,6 +15,7 @@ from PIL import Image
 
 from sfumato.errors import DataError, StorageError, UsageError
 from sfumato.images import (
+    PictureError,
     fit,
     from_levels,
     grid,
@@ -87,6 +88,32 @@ def test_flipped_bits_are_noticed_where_the_format_has_checksums(tmp_path):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.png"):
         open_image(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_random_damage_is_either_survived_or_explained():
+    dice = np.random.default_rng(0)
+    image = Image.fromarray(colourful(20, 24))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = [
+        bytes_of(image, "JPEG", exif=exif),
+        bytes_of(image.convert("CMYK"), "JPEG", progressive=True),
+        bytes_of(image, "PNG", exif=exif, save_all=True, append_images=[image.rotate(90)]),
+        bytes_of(image.convert("P"), "PNG", transparency=3),
+        bytes_of(image.convert("RGBA"), "WEBP", lossless=True, exif=exif),
+    ]
+    read, refused = 0, 0
+    for trial in range(500):
+        content = np.frombuffer(whole[trial % len(whole)], np.uint8).copy()
+        places = dice.integers(0, len(content), dice.integers(1, 6))
+        content[places] = dice.integers(0, 256, len(places))
+        try:
+            assert open_image(io.BytesIO(content.tobytes())).mode in ("L", "RGB")
+            read += 1
+        except PictureError:
+            refused += 1
+    assert min(read, refused) > 50
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -58,25 +58,26 @@ def test_photographs_are_those_of_the_packages(train):
         assert np.array_equal(np.concatenate(halves, 1), pixels), name
 
 
-def test_every_crop_lies_in_its_own_part(monkeypatch):
+@pytest.mark.parametrize(("size", "border"), [(16, 140), (80, 120), (128, 100)])
+def test_every_crop_lies_in_its_own_part(monkeypatch, size, border):
     """Painted red on the left and blue on the right, crops of neither split hold both colours."""
     painted = Image.new("RGB", (200, 150), "red")
-    painted.paste("blue", (140, 0, 200, 150))
+    painted.paste("blue", (border, 0, 200, 150))
     monkeypatch.setattr("sfumato.data.photos.open_image", lambda path: painted)
     for split, channel in (("train", 0), ("test", 2)):
-        image = Photos(split, 16).batch(torch.arange(60))["image"]
+        image = Photos(split, size).batch(torch.arange(60))["image"]
         assert (image[:, channel] == 1).all()
         assert (image[:, 2 - channel] == -1).all()
 
 
-@pytest.mark.parametrize("size", [1, 128])
+@pytest.mark.parametrize("size", [1, 256])
 def test_extreme_sizes(size):
     assert Photos("test", size).batch(torch.arange(5))["image"].shape == (5, 3, size, size)
 
 
 def test_wrong_requests(train):
-    with pytest.raises(UsageError, match="1 to 128 pixels a side, not 129"):
-        Photos(size=129)
+    with pytest.raises(UsageError, match="1 to 256 pixels a side, not 257"):
+        Photos(size=257)
     with pytest.raises(UsageError, match="'photos' has no split 'trian'; did you mean 'train'"):
         Photos("trian")
     with pytest.raises(IndexError, match="Crop 10000 of 10000"):

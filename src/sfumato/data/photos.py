@@ -18,7 +18,7 @@ from torch import Tensor
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
 from sfumato.errors import MissingExtraError, UsageError
-from sfumato.images import fit, from_levels, open_image, to_levels
+from sfumato.images import from_levels, open_image, to_levels
 
 PHOTOS = {
     "astronaut": ("skimage", "data/astronaut.png"),
@@ -33,9 +33,9 @@ PHOTOS = {
     "flower": ("sklearn", "datasets/images/flower.jpg"),
 }
 """All colour photographs of both packages; of the stereo pair of a motorcycle, one."""
-LARGEST = 128
+LARGEST = 256
 TEST = 0.3
-"""The right part of every photograph, wide enough for the largest crop, is never trained on."""
+"""Share of every photograph, on its right, that is never trained on."""
 LENGTHS = {"train": 10_000, "test": 1000}
 
 
@@ -43,6 +43,7 @@ class Photos:
     """Square crops at many scales, labelled with their photograph; crop i is always the same crop.
 
     The left 70 % of every photograph are for training (half of the crops mirrored), the rest for testing.
+    Where the rest is narrower than a crop, it grows to its width, but not beyond half of the photograph.
     Raises ``MissingExtraError`` without scikit-image or scikit-learn.
     """
 
@@ -54,7 +55,7 @@ class Photos:
             )
         self._split, self._size = split, size
         self._length = LENGTHS[split] if length is None else length
-        self._regions = [_region(open_image(_find(*place)), split) for place in PHOTOS.values()]
+        self._regions = [_region(open_image(_find(*place)), split, size) for place in PHOTOS.values()]
         digest = hashlib.blake2b(f"{split} {size} {self._length}".encode(), digest_size=8)
         for region in self._regions:
             digest.update(region.tobytes())
@@ -85,14 +86,15 @@ class Photos:
         most = min(region.size)
         side = round(math.exp(dice.uniform(math.log(min(self._size, most)), math.log(most))))
         left, top = dice.randint(0, region.width - side), dice.randint(0, region.height - side)
-        crop = fit(region.crop((left, top, left + side, top + side)), self._size, self._size)
+        box = (left, top, left + side, top + side)
+        crop = region.resize((self._size, self._size), Image.Resampling.BICUBIC, box, reducing_gap=2.0)
         if self._split == "train" and dice.random() < 0.5:
             crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return crop, label
 
 
-def _region(photo: Image.Image, split: str) -> Image.Image:
-    border = round(photo.width * (1 - TEST))
+def _region(photo: Image.Image, split: str, size: int) -> Image.Image:
+    border = photo.width - round(max(photo.width * TEST, min(size, photo.width / 2)))
     ends = (0, border) if split == "train" else (border, photo.width)
     return photo.convert("RGB").crop((ends[0], 0, ends[1], photo.height))
 
