@@ -20,7 +20,7 @@ from sfumato.core.system import Preset, System, TrainConfig
 from sfumato.data import open_data
 from sfumato.data.dataset import Dataset
 from sfumato.errors import UsageError, nearest
-from sfumato.registry import SYSTEMS, find
+from sfumato.registry import DATASETS, SYSTEMS, find
 
 FIRST_STAGE = "first_stage"
 """Where, inside a run folder, the run lies on which it builds."""
@@ -124,7 +124,7 @@ def new(
         system=system,
         config=plain.to_dict(config),
         train=dataclasses.replace(chosen.train, **dict(train or {})),
-        data=str(Path(where).resolve()) if Path(where).is_dir() else where,
+        data=where if where in DATASETS else str(Path(where).expanduser().resolve()),
         size=size,
         preset=preset,
         base=_base(chosen, out, base, base_steps),
