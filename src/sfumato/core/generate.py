@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +26,8 @@ class Generate(Request):
     """What to show; several prompts are taken in turn, one a picture."""
     negative: str = ""
     """What to avoid."""
-    label: int | str | None = None
-    """Which class to show, by number or by name; none means any."""
+    label: int | str | tuple[int | str, ...] | None = None
+    """Which class to show, by number or by name; several are taken in turn; none means any."""
     steps: int | None = None
     """How many steps the solver takes; none means the system's own default."""
     guidance: float | None = None
@@ -44,3 +46,19 @@ class Generate(Request):
     """Pixels; none means the size the system was trained at."""
     width: int | None = None
     """Pixels; none means the size the system was trained at."""
+
+    def part(self, start: int, stop: int) -> Generate:
+        """The same request for pictures ``start`` to ``stop`` alone: what comes out is the same."""
+        mine = range(start, stop)
+        prompt = self.prompt if isinstance(self.prompt, str) else tuple(in_turn(self.prompt, mine))
+        label = tuple(in_turn(self.label, mine)) if isinstance(self.label, tuple) else self.label
+        return replace(self, seed=self.seed + start, count=len(mine), prompt=prompt, label=label)
+
+
+def in_turn(values: tuple[V, ...], places: range) -> list[V]:
+    """``values`` taken again and again, at ``places``.
+
+    >>> in_turn(("a", "b"), range(1, 4))
+    ['b', 'a', 'b']
+    """
+    return [values[i % len(values)] for i in places]

@@ -6,14 +6,16 @@ what the user sees.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.generate import Generate, Request
 
-__all__ = ["Event", "Generate", "Images", "Progress", "Reconstruct", "Request"]
+__all__ = ["Event", "Generate", "Images", "Progress", "Reconstruct", "Request", "in_parts"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Progress:
 
     done: float
     """From 0 to 1."""
-    preview: Float[Tensor, "n c h w"] | None = None
-    """In [-1, 1], perhaps smaller than the result."""
+    preview: Callable[[], Float[Tensor, "n c h w"]] | None = None
+    """Call it to see; in [-1, 1]. It costs nothing until called."""
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,21 @@ class Images:
 
 
 Event = Progress | Images
+
+
+def in_parts(serve: Callable[[Generate], Iterator[Event]], request: Generate, size: int) -> Iterator[Event]:
+    """Serve a large request ``size`` pictures at a time; what comes out is the same."""
+    starts = range(0, request.count, size)
+    answers: list[Images] = []
+    for i, start in enumerate(starts):
+        for event in serve(request.part(start, min(start + size, request.count))):
+            if isinstance(event, Images):
+                answers.append(event)
+            else:
+                yield Progress((i + event.done) / len(starts), event.preview)
+    yield Images(
+        torch.cat([a.pixels for a in answers]),
+        seeds=tuple(range(request.seed, request.seed + request.count)),
+        captions=tuple(c for a in answers for c in a.captions),
+        notes=tuple(dict.fromkeys(n for a in answers for n in a.notes)),
+    )

@@ -143,14 +143,10 @@ def euler(
     rng: Rng | None = None,
     project: Project | None = None,
 ) -> Iterator[Step]:
-    """Euler's method on the probability flow, dy / dsigma = (y - x0) / sigma, where y = x / alpha and sigma
-    is relative to alpha (Karras et al. 2022, algorithm 1 without its correction)."""
-    for leg in _legs(process, x, times):
-        y, before, after = _rescaled(x, leg)
-        x0 = denoise(x, leg.t).x0
-        x = leg.then.alpha * (y + (after - before) * (y - x0) / before)
-        yield (step := _arrive(x, x0, leg, project))
-        x = step.x
+    """Euler's method on the probability flow, dy / dsigma = n, where y = x / alpha and sigma is relative to
+    alpha (Karras et al. 2022, algorithm 1 without its correction). It is DDIM without fresh noise (Song et
+    al. 2021, section 4.3)."""
+    yield from ddim(denoise, process, x, times, project=project)
 
 
 @torch.no_grad()
@@ -164,22 +160,15 @@ def heun(
     project: Project | None = None,
 ) -> Iterator[Step]:
     """Heun's method on the same flow: Euler's step, then the mean of the slopes at both ends (Karras et
-    al. 2022, algorithm 1). Two evaluations a step, one on the last."""
+    al. 2022, algorithm 1). Two evaluations a step; one where an end has no data or no noise at all."""
     for leg in _legs(process, x, times):
-        y, before, after = _rescaled(x, leg)
-        x0 = denoise(x, leg.t).x0
-        slope = (y - x0) / before
-        x = leg.then.alpha * (y + (after - before) * slope)
-        if after > 0:
-            corrected = (x / leg.then.alpha - denoise(x, leg.s).x0) / after
-            x = leg.then.alpha * (y + (after - before) * (slope + corrected) / 2)
-        yield (step := _arrive(x, x0, leg, project))
+        n, x0 = _noise_in(denoise, x, leg.t, leg.now)
+        ahead = process.step(x, x0, leg.now, leg.then)
+        if leg.then.sigma > 0 and leg.now.alpha > 0:
+            change = leg.then.sigma - leg.then.alpha * leg.now.sigma / leg.now.alpha
+            ahead = ahead + change * (_noise_in(denoise, ahead, leg.s, leg.then)[0] - n) / 2
+        yield (step := _arrive(ahead, x0, leg, project))
         x = step.x
-
-
-def _rescaled(x: Tensor, leg: _Leg) -> tuple[Tensor, float, float]:
-    """x / alpha with sigma / alpha at both ends: in these terms every process only adds noise."""
-    return x / leg.now.alpha, leg.now.sigma / leg.now.alpha, leg.then.sigma / leg.then.alpha
 
 
 @torch.no_grad()
@@ -227,13 +216,16 @@ def plms(
     past: list[Tensor] = []
     for leg in _legs(process, x, times):
         n, x0 = _noise_in(denoise, x, leg.t, leg.now)
-        if not past:
-            ahead = process.step(x, x0, leg.now, leg.then)
-            mixed = (n + _noise_in(denoise, ahead, leg.s, leg.then)[0]) / 2 if leg.then.sigma > 0 else n
-        else:
-            mixed = _adams_bashforth([n, *past])
-        past = [n, *past][:3]
-        x = process.step(x, (x - leg.now.sigma * mixed) / leg.now.alpha, leg.now, leg.then)
+        ahead = process.step(x, x0, leg.now, leg.then)
+        if leg.now.alpha > 0:
+            if past:
+                mixed = _adams_bashforth([n, *past])
+            else:
+                mixed = (n + _noise_in(denoise, ahead, leg.s, leg.then)[0]) / 2 if leg.then.sigma > 0 else n
+            x0_mixed = (x - leg.now.sigma * mixed) / leg.now.alpha
+            ahead = process.step(x, x0_mixed, leg.now, leg.then)
+            past = [n, *past][:3]
+        x = ahead
         yield (step := _arrive(x, x0, leg, project))
         x = step.x
 

@@ -23,6 +23,8 @@ class Facts:
     """Of ``image``, ``caption``, ``label`` and what else a batch holds."""
     classes: tuple[str, ...] = ()
     """Names of the labels, in order; empty without labels."""
+    words: tuple[str, ...] = ()
+    """Every word of its captions, in a fixed order; empty without captions."""
     fingerprint: str = ""
     """Changes when the examples change; part of what makes resuming exact."""
 
@@ -55,7 +57,8 @@ class Order:
 
     def rows(self, start: int, count: int) -> Int[Tensor, " b"]:
         """Indices of the examples at positions ``start`` to ``start + count`` of the endless order."""
-        return torch.tensor([self._at(position) for position in range(start, start + count)], dtype=torch.long)
+        positions = range(start, start + count)
+        return torch.tensor([self._at(position) for position in positions], dtype=torch.long)
 
     def _at(self, position: int) -> int:
         epoch, place = divmod(position, self.length)
@@ -81,3 +84,25 @@ class Subset:
 
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         return self.whole.batch(torch.as_tensor(self.indices)[indices])
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A dataset with fields computed once for all, in place of its pictures."""
+
+    whole: Dataset
+    encoded: Mapping[str, Tensor]
+    """Of as many rows as the dataset has examples."""
+    labels: Mapping[str, Sequence[Any]]
+    """The fields kept as they were: captions, labels."""
+
+    @property
+    def facts(self) -> Facts:
+        return self.whole.facts
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        kept = {k: [v[i] for i in indices.tolist()] for k, v in self.labels.items()}
+        return kept | {k: v[indices] for k, v in self.encoded.items()}

@@ -1,0 +1,199 @@
+"""Transformers: a denoiser over patches of a picture, and a reader of words."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import gelu, silu
+
+from sfumato.nn.attention import attention
+from sfumato.nn.condition import Condition
+from sfumato.nn.embed import Embedder, sinusoidal
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """The shape of a diffusion transformer."""
+
+    channels: int = 4
+    """Of what is denoised."""
+    patch: int = 2
+    """Side of the squares that become one token."""
+    width: int = 128
+    depth: int = 6
+    heads: int = 4
+    growth: int = 4
+    """How much wider the middle of each feed-forward layer is."""
+    clock_scale: float = 1.0
+    """What the clock is multiplied with before its sinusoids, whose fastest has the period 2 pi."""
+    tokens: int = 0
+    """Width of ``Condition.tokens``; 0 reads none."""
+    vector: int = 0
+    """Width of ``Condition.vector``; 0 reads none."""
+
+
+class DiT(nn.Module):
+    """Diffusion transformer (Peebles & Xie 2023) whose picture tokens look at each other and at the words.
+
+    Time and ``Condition.vector`` scale and shift every layer (adaLN-Zero, section 3.2). Words are keys and
+    values of the same attention in which the picture is (joint attention, as in Nichol et al. 2021,
+    GLIDE, section 2.3); queries and keys are normalised (Henry et al. 2020), which keeps Muon's large steps
+    stable. Any height and width that are multiples of ``patch`` will do.
+    """
+
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        self.config = config
+        width, inside = config.width, config.channels * config.patch**2
+        self.enter = nn.Linear(inside, width)
+        self.time = Embedder(width, width)
+        self.vector = Embedder(config.vector, width) if config.vector else None
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.modulation = _zeroed(nn.Linear(width, 2 * width))
+        self.leave = _zeroed(nn.Linear(width, inside))
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], clock: Float[Tensor, " b"], cond: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        p, (rows, columns) = (
+            self.config.patch,
+            (x.shape[2] // self.config.patch, x.shape[3] // self.config.patch),
+        )
+        told = self.time(sinusoidal(clock * self.config.clock_scale, self.config.width))
+        if self.vector is not None and cond.vector is not None:
+            told = told + self.vector(cond.vector)
+        told = silu(told)
+        h = self.enter(_patches(x, p)) + _positions(rows, columns, self.config.width).to(x)
+        for block in self.blocks:
+            h = block(h, told, cond.tokens)
+        shift, scale = self.modulation(told)[:, None].chunk(2, -1)
+        h = self.leave(_normalised(h) * (1 + scale) + shift)
+        return (
+            h.unflatten(1, (rows, columns))
+            .unflatten(3, (-1, p, p))
+            .permute(0, 3, 1, 4, 2, 5)
+            .flatten(4)
+            .flatten(2, 3)
+        )
+
+
+class _Block(nn.Module):
+    def __init__(self, config: DiTConfig):
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.words = nn.Linear(config.tokens, 2 * width) if config.tokens else None
+        self.to_out = nn.Linear(width, width)
+        self.feed = nn.Linear(width, config.growth * width)
+        self.back = nn.Linear(config.growth * width, width)
+        self.modulation = _zeroed(nn.Linear(width, 6 * width))
+
+    def forward(
+        self, x: Float[Tensor, "b n d"], told: Float[Tensor, "b d"], tokens: Float[Tensor, "b l e"] | None
+    ) -> Float[Tensor, "b n d"]:
+        shift, scale, gate, shift2, scale2, gate2 = self.modulation(told)[:, None].chunk(6, -1)
+        q, k, v = _heads(self.to_qkv(_normalised(x) * (1 + scale) + shift), 3, self.heads)
+        if self.words is not None and tokens is not None:
+            more_k, more_v = _heads(self.words(tokens), 2, self.heads)
+            k, v = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2)
+        seen = attention(_unit(q), _unit(k), v).transpose(1, 2).flatten(2)
+        x = x + gate * self.to_out(seen)
+        h = gelu(self.feed(_normalised(x) * (1 + scale2) + shift2), approximate="tanh")
+        return x + gate2 * self.back(h)
+
+
+@dataclass(frozen=True)
+class WordsConfig:
+    """The shape of a text tower over whole words, trained together with what it serves."""
+
+    vocabulary: tuple[str, ...] = ()
+    length: int = 48
+    """Words it can read; more are reported and cut."""
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+
+
+class Words(nn.Module):
+    """A small bidirectional transformer over words (as the BERT of Rombach et al. 2022, section 4.3.1).
+
+    Two rows of the vocabulary's embedding are its own: 0 for the empty place, 1 for an unknown word. Empty
+    places are tokens like any other, so what is read does not depend on the batch.
+    """
+
+    def __init__(self, config: WordsConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(len(config.vocabulary) + 2, config.width)
+        self.position = nn.Parameter(torch.randn(config.length, config.width) * 0.02)
+        self.blocks = nn.ModuleList(_Reader(config.width, config.heads) for _ in range(config.depth))
+        nn.init.normal_(self.embedding.weight, std=0.5)
+
+    def forward(self, ids: Int[Tensor, "b l"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
+        """One vector a place, and their mean over the places that hold a word."""
+        x = self.embedding(ids) + self.position
+        for block in self.blocks:
+            x = block(x)
+        x = _normalised(x)
+        held = (ids > 0)[..., None].to(x)
+        return x, (x * held).sum(1) / held.sum(1).clamp(min=1)
+
+
+class _Reader(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+        self.feed = nn.Linear(width, 4 * width)
+        self.back = nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        q, k, v = _heads(self.to_qkv(_normalised(x)), 3, self.heads)
+        x = x + self.to_out(attention(_unit(q), _unit(k), v).transpose(1, 2).flatten(2))
+        return x + self.back(gelu(self.feed(_normalised(x)), approximate="tanh"))
+
+
+def _heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+    """(b, l, parts * heads * d) as ``parts`` tensors (b, heads, l, d)."""
+    return x.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return nn.functional.layer_norm(x, x.shape[-1:])
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Vectors of length sqrt(d): attention scores stay within +-sqrt(d)."""
+    return nn.functional.rms_norm(x, x.shape[-1:])
+
+
+def _zeroed(layer: nn.Linear) -> nn.Linear:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def _patches(x: Tensor, p: int) -> Tensor:
+    return x.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _positions(rows: int, columns: int, width: int) -> Tensor:
+    """Sines and cosines of row and column, a quarter of the width each; (1, n, width)."""
+    frequency = torch.exp(-math.log(10000.0) * torch.arange(width // 4) / (width // 4))
+    y, x = (torch.arange(n)[:, None] * frequency for n in (rows, columns))
+    grid = torch.cat(
+        [
+            torch.cat([y.sin(), y.cos()], 1)[:, None].expand(-1, columns, -1),
+            torch.cat([x.sin(), x.cos()], 1)[None].expand(rows, -1, -1),
+        ],
+        -1,
+    )
+    return grid.flatten(0, 1)[None]

@@ -1,0 +1,273 @@
+"""Latent diffusion: words to pictures, by walking from noise to data in an autoencoder's latents.
+
+Rombach, Blattmann, Lorenz, Esser, Ommer: High-Resolution Image Synthesis with Latent Diffusion Models,
+CVPR 2022, arXiv 2112.10752. Stable Diffusion 1.x and 2.x are this system with a U-Net and CLIP's text tower;
+the laptop presets have a diffusion transformer (Peebles & Xie 2023) and a text tower of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sfumato.core import guidance, solvers
+from sfumato.core.denoiser import Denoiser, Predicts
+from sfumato.core.generate import in_turn
+from sfumato.core.process import Karras, Process, Spacing
+from sfumato.core.request import Event, Generate, Images, Progress, in_parts
+from sfumato.core.rng import Rng
+from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.data.dataset import Dataset, Encoded, Facts
+from sfumato.data.text import WordTokenizer
+from sfumato.errors import DataError, UsageError
+from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
+from sfumato.nn.clip_text import ClipText, ClipTextConfig
+from sfumato.nn.condition import Condition
+from sfumato.nn.transformer import DiT, DiTConfig, Words, WordsConfig
+from sfumato.nn.unet import UNet, UNetConfig
+from sfumato.systems.autoencoders import kl
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Texts to numbers."""
+
+    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n l"], Int[Tensor, " n"]]:
+        """Numbers of the tokens, and how many words or tokens of each text they leave out."""
+        ...
+
+
+@dataclass(frozen=True)
+class LDMConfig:
+    """First stage, text tower, denoiser, process, and how one samples unless told otherwise."""
+
+    height: int = 64
+    """Pixels."""
+    width: int = 64
+    """Pixels."""
+    first_stage: AutoencoderConfig = kl.SMALL
+    text: WordsConfig | ClipTextConfig = WordsConfig()
+    network: DiTConfig | UNetConfig = DiTConfig()
+    process: Process = Process(Karras(mean=1.2, std=1.2))
+    predicts: Predicts = "edm"
+    drop: float = 0.1
+    """Share of captions withheld in training, so that guidance has something to guide away from."""
+    optim: OptimConfig = OptimConfig(lr=1e-4)
+    solver: str = "dpmpp_2m"
+    steps: int = 20
+    spacing: Spacing = "karras"
+    guidance: float = 3.0
+    chunk: int = 64
+    """Pictures sampled at a time."""
+
+
+class LDM(System[Generate]):
+    """A text tower and a denoiser over the latents of a frozen autoencoder."""
+
+    tasks = (Generate,)
+    Config = LDMConfig
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: LDMConfig, tokenizer: Tokenizer | None = None):
+        """``tokenizer`` is needed for CLIP's text tower alone; a tower of words brings its own."""
+        super().__init__()
+        self.config = config
+        latents = config.first_stage.latent_channels
+        self.first_stage = Autoencoder(config.first_stage).requires_grad_(False)
+        self.text, self.tokenizer = _text_side(config.text, tokenizer)
+        self.denoiser = Denoiser(_network(config), config.process, config.predicts)
+        self.register_buffer("latent_mean", torch.zeros(latents, 1, 1))
+        self.register_buffer("latent_std", torch.ones(latents, 1, 1))
+
+    @classmethod
+    def fit(cls, config: LDMConfig, facts: Facts) -> LDMConfig:
+        text = config.text
+        if isinstance(text, WordsConfig):
+            text = replace(text, vocabulary=facts.words)
+        stage = replace(config.first_stage, channels=facts.channels)
+        return replace(config, height=facts.height, width=facts.width, first_stage=stage, text=text)
+
+    def players(self) -> dict[str, Player]:
+        network = self.denoiser.network
+        ends = (
+            (network.enter, network.leave)
+            if isinstance(network, DiT)
+            else (network.conv_in, network.conv_out)
+        )
+        return {"denoiser": Player((network, self.text), self.config.optim, ends)}
+
+    def adopt(self, base: System[Any]) -> None:
+        """Take over a trained first stage."""
+        if not isinstance(base, kl.KL) or base.config.network != self.config.first_stage:
+            raise DataError(
+                f"Latent diffusion needs a trained first stage of its own shape, got a {type(base).__name__} "
+                "that differs; train one with 'sfumato train kl' and the same settings."
+            )
+        self.first_stage.load_state_dict(base.network.state_dict())
+
+    @torch.no_grad()
+    def prepare(self, data: Dataset) -> Dataset:
+        """Encode every picture and caption once, and measure the latents (section G's rescaling)."""
+        means, stds, ids = [], [], []
+        for rows in torch.arange(len(data)).split(128):
+            batch = data.batch(rows)
+            mean, logvar = self.first_stage.encode(batch["image"].to(self.device))
+            means.append(mean.half().cpu())
+            stds.append((logvar.float() / 2).exp().half().cpu())
+            ids.append(self.tokenizer.encode(_captions(batch, data.facts))[0])
+        mean, std = torch.cat(means), torch.cat(stds)
+        axes = (0, 2, 3)
+        self.latent_mean.copy_(mean.float().mean(axes, keepdim=True)[0])
+        self.latent_std.copy_(
+            (mean.float().var(axes, keepdim=True) + std.float().square().mean(axes, keepdim=True)).sqrt()[0]
+        )
+        return Encoded(data, {"mean": mean, "std": std, "ids": torch.cat(ids)}, {})
+
+    def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
+        """Section 3.3, eq. 3, on what ``prepare`` encoded; now and then without the caption."""
+        mean, std, rng = batch["mean"].float(), batch["std"].float(), batch.rng
+        z = mean + std * rng.normal(*mean.shape[1:]).to(mean)
+        z = (z - self.latent_mean) / self.latent_std
+        keep = (rng.uniform() >= self.config.drop).to(z.device)
+        nothing = self.tokenizer.encode([""])[0].to(z.device)
+        cond = self._read(torch.where(keep[:, None], batch["ids"], nothing))
+        t = self.config.process.schedule.times(rng)
+        yield Loss.sum("denoiser", mse=self.denoiser.loss(z, t, cond, rng))
+
+    def run(self, request: Generate) -> Iterator[Event]:
+        return in_parts(self._serve, request, self.config.chunk)
+
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset({"caption"})
+
+    def preview(self, count: int, seed: int) -> Generate:
+        return Generate(count=count, seed=seed, prompt=PREVIEW_PROMPTS if self._knows_shapes() else "")
+
+    @torch.no_grad()
+    def _serve(self, request: Generate) -> Iterator[Event]:
+        c, count = self.config, request.count
+        prompts = in_turn(
+            (request.prompt,) if isinstance(request.prompt, str) else request.prompt, range(count)
+        )
+        wanted, lost = self.tokenizer.encode(prompts)
+        unwanted, _ = self.tokenizer.encode([request.negative] * count)
+        rng = Rng.sampling(request.seed, count)
+        z = c.process.prior(torch.empty(count, *self._latent_shape(request), device=self.device), rng)
+        denoise = guidance.classifier_free(
+            self.denoiser,
+            self._read(wanted),
+            self._read(unwanted),
+            c.guidance if request.guidance is None else request.guidance,
+            request.guidance_interval,
+            request.guidance_rescale,
+        )
+        solver = solvers.named(request.solver or c.solver, eta=request.eta)
+        times = c.process.schedule.grid(request.steps or c.steps, request.spacing or c.spacing)
+        for step in solver(denoise, c.process, z, times, rng=rng):
+            yield Progress(1 - step.t, partial(self._decode, step.x0))
+        yield Images(self._decode(step.x), captions=tuple(prompts), notes=_notes(prompts, lost))
+
+    def _latent_shape(self, request: Generate) -> tuple[int, int, int]:
+        height, width = request.height or self.config.height, request.width or self.config.width
+        factor = self.config.first_stage.factor * _stride(self.config.network)
+        if height % factor or width % factor:
+            raise UsageError(f"Height and width must be multiples of {factor}, got {height} x {width}.")
+        stage = self.config.first_stage
+        return stage.latent_channels, height // stage.factor, width // stage.factor
+
+    @torch.no_grad()
+    def _decode(self, z: Float[Tensor, "b z i j"]) -> Float[Tensor, "b c h w"]:
+        latent = (z * self.latent_std + self.latent_mean).to(self.dtype)
+        return self.first_stage.decode(latent).float().clamp(-1, 1)
+
+    def _read(self, ids: Int[Tensor, "b l"]) -> Condition:
+        read = self.text(ids.to(self.device))
+        if isinstance(self.text, ClipText):
+            return Condition(tokens=read)
+        tokens, pooled = read
+        return Condition(tokens=tokens, vector=pooled)
+
+    def _knows_shapes(self) -> bool:
+        text = self.config.text
+        words = set(text.vocabulary) if isinstance(text, WordsConfig) else set()
+        return all(word in words for prompt in PREVIEW_PROMPTS for word in prompt.split())
+
+
+PREVIEW_PROMPTS = (
+    "a red circle above a blue square",
+    "a large striped green star at the centre on a white background",
+    "a small yellow triangle at the top left and a large purple ring at the bottom on a navy background",
+    "a blue cross",
+)
+
+
+def _captions(batch: Any, facts: Facts) -> list[str]:
+    """What is said of each picture: its caption, else the name of its class, else nothing."""
+    if "caption" in batch:
+        return list(batch["caption"])
+    if facts.classes:
+        return [facts.classes[i] for i in batch["label"].tolist()]
+    return [""] * len(batch["image"])
+
+
+def _notes(prompts: Sequence[str], lost: Tensor) -> tuple[str, ...]:
+    """A sentence for every prompt that could not be read whole."""
+    return tuple(
+        f"{count} of the words of '{prompt}' could not be read and were left out."
+        for prompt, count in zip(prompts, lost.tolist(), strict=True)
+        if count
+    )
+
+
+def _text_side(
+    config: WordsConfig | ClipTextConfig, tokenizer: Tokenizer | None
+) -> tuple[nn.Module, Tokenizer]:
+    if isinstance(config, WordsConfig):
+        tower: nn.Module = Words(config)
+        return tower, WordTokenizer(config.vocabulary, config.length)
+    if tokenizer is None:
+        raise UsageError("CLIP's text tower needs its tokenizer; open the folder that holds both.")
+    return ClipText(config), tokenizer
+
+
+def _network(config: LDMConfig) -> DiT | UNet:
+    latents, words = config.first_stage.latent_channels, isinstance(config.text, WordsConfig)
+    pooled = config.text.width if words else 0
+    if isinstance(config.network, DiTConfig):
+        return DiT(replace(config.network, channels=latents, tokens=config.text.width, vector=pooled))
+    return UNet(
+        replace(
+            config.network,
+            in_channels=latents,
+            out_channels=latents,
+            context=config.text.width,
+            vector=pooled,
+        )
+    )
+
+
+def _stride(network: DiTConfig | UNetConfig) -> int:
+    """Latent cells by which a latent's sides must be divisible."""
+    return network.patch if isinstance(network, DiTConfig) else 1
+
+
+_MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
+_LAPTOP = Preset(
+    LDMConfig(network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0), optim=_MUON),
+    data="folder",
+    size=64,
+    train=TrainConfig(steps=4000, batch=64, ema=0.999),
+    base=("kl", "laptop"),
+)
+LDM.presets = {
+    "laptop": _LAPTOP,
+    "shapes": replace(_LAPTOP, data="shapes"),
+}
