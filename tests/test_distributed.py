@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.system import OptimConfig, TrainConfig
 from sfumato.core.trainer import Trainer
-from sfumato.errors import UsageError
 from tests.core.games import Game, GameConfig, Points, Regressor
 
 CPU = torch.device("cpu")

@@ -35,6 +35,7 @@ KEEP = 2
 MARGIN = 1.2
 """Free space asked for, in sizes of the last checkpoint."""
 DIGEST = "tensors_sha256"
+"""The only entry in the model file's metadata: safetensors writes several in random order."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ class RunFolder:
             file.name: {"sha256": durable.sha256(file), "bytes": file.stat().st_size}
             for file in sorted(aside.iterdir())
         }
-        durable.write_json(aside / "manifest.json", {"format": FORMAT, "step": step, "files": files})
+        manifest = {"format": FORMAT, "step": step, "files": files}
+        durable.write_json(aside / "manifest.json", manifest | {"sha256": _seal(manifest)})
         durable.sync(aside)
 
     def _prune(self) -> None:
@@ -268,7 +270,7 @@ class RunFolder:
         final = self.path / "model.safetensors"
         aside = final.with_name("model.safetensors.tmp")
         try:
-            durable.write_tensors(aside, tensors, {"format": "pt", DIGEST: _digest(tensors)})
+            durable.write_tensors(aside, tensors, {DIGEST: _digest(tensors)})
         except StorageError:
             aside.unlink(missing_ok=True)
             raise
@@ -338,6 +340,8 @@ def _check(path: Path) -> Finding:
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         files, step = dict(manifest["files"]), int(manifest["step"])
+        if manifest.pop("sha256") != _seal(manifest) or step != int(path.name):
+            return Finding(str(path), "manifest.json does not match its checksum")
         for name, facts in files.items():
             file = path / name
             if not file.is_file():
@@ -350,9 +354,11 @@ def _check(path: Path) -> Finding:
         return Finding(str(path), "manifest.json is missing")
     except (ValueError, KeyError, TypeError) as error:
         return Finding(str(path), f"manifest.json is damaged ({error!r})")
-    if step != int(path.name) or "state.json" not in files:
-        return Finding(str(path), "manifest.json is damaged (it speaks of another checkpoint)")
     return Finding(str(path))
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _check_config(folder: RunFolder) -> Finding:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,6 @@ from sfumato.data.dataset import Dataset, Order
 
 AHEAD = 2
 """Steps that are made before they are asked for."""
-POLL = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,46 +52,30 @@ class Batches:
 
 
 class Loader:
-    """Makes the batches of the next steps in the background; ``next`` also measures the wait for it."""
+    """Makes the batches of the next steps in the background; ``next`` also measures the wait for them."""
 
-    def __init__(self, batches: Batches, first: int, last: int):
-        self._batches, self._steps = batches, range(first, last)
-        self._ready: queue.Queue[Parts | BaseException] = queue.Queue(AHEAD)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="loader", daemon=True)
-        self._thread.start()
+    def __init__(self, batches: Batches, steps: range):
+        self._batches, self._steps = batches, iter(steps)
+        # One thread within: a second team of workers would fight the trainer's own.
+        self._pool = ThreadPoolExecutor(1, "loader", initializer=torch.set_num_threads, initargs=(1,))
+        self._coming: deque[Future[Parts]] = deque()
+        for _ in range(AHEAD):
+            self._order()
         self.waited = 0.0
         """Seconds the last ``next`` took."""
 
     def next(self) -> Parts:
         """The next step's microbatches; what went wrong while making them is raised here."""
         start = time.perf_counter()
-        parts = self._ready.get()
+        parts = self._coming.popleft().result()
         self.waited = time.perf_counter() - start
-        if isinstance(parts, BaseException):
-            raise parts
+        self._order()
         return parts
 
     def close(self) -> None:
-        """End the thread."""
-        self._closed.set()
-        self._thread.join()
+        """Forget what was ordered and end the thread."""
+        self._pool.shutdown(cancel_futures=True)
 
-    def _work(self) -> None:
-        torch.set_num_threads(1)  # Of this thread alone: a second team of workers would fight the trainer's.
-        for step in self._steps:
-            try:
-                made: Parts | BaseException = self._batches.at(step)
-            except BaseException as error:
-                made = error
-            self._put(made)
-            if self._closed.is_set() or isinstance(made, BaseException):
-                return
-
-    def _put(self, made: Parts | BaseException) -> None:
-        while not self._closed.is_set():
-            try:
-                self._ready.put(made, timeout=POLL)
-            except queue.Full:
-                continue
-            return
+    def _order(self) -> None:
+        if (step := next(self._steps, None)) is not None:
+            self._coming.append(self._pool.submit(self._batches.at, step))

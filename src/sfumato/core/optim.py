@@ -113,18 +113,13 @@ class Optimiser:
     def __init__(self, player: Player, steps: int, dtype: torch.dtype):
         self.config, self.steps = player.optim, steps
         self.named = _named(player)
-        muon = (
-            {name for name in _matrices(player) if name in self.named}
-            if player.optim.kind == "muon"
-            else set()
-        )
-        rest = [p for name, p in self.named.items() if name not in muon]
+        muon = _matrices(player) if player.optim.kind == "muon" else set()
+        matrices = [p for p in self.named.values() if id(p) in muon]
+        rest = [p for p in self.named.values() if id(p) not in muon]
         lr, decay = self.config.lr, self.config.weight_decay
         self._engines: list[torch.optim.Optimizer] = []
-        if muon:
-            self._engines.append(
-                Muon([self.named[n] for n in self.named if n in muon], lr, decay, dtype=dtype)
-            )
+        if matrices:
+            self._engines.append(Muon(matrices, lr, decay, dtype=dtype))
         if rest:
             groups: list[dict[str, Any]] = [
                 {"params": [p for p in rest if p.ndim >= 2], "weight_decay": decay},
@@ -186,11 +181,11 @@ def _named(player: Player) -> dict[str, nn.Parameter]:
     return named
 
 
-def _matrices(player: Player) -> set[str]:
+def _matrices(player: Player) -> set[int]:
+    """Which parameters Muon takes, as ids."""
+    layers = [layer for module in player.modules for layer in module.modules()]
     ends = {id(p) for module in player.ends for p in module.parameters()}
-    return {
-        f"{i}.{name}.weight" if name else f"{i}.weight"
-        for i, module in enumerate(player.modules)
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | _ConvNd) and id(layer.weight) not in ends
-    }
+    tables = {
+        id(layer.weight) for layer in layers if isinstance(layer, nn.Embedding)
+    }  # May be tied to a head.
+    return {id(layer.weight) for layer in layers if isinstance(layer, nn.Linear | _ConvNd)} - ends - tables

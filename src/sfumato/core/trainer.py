@@ -199,7 +199,7 @@ class Trainer:
     def _run(self) -> Iterator[Report]:
         self._begin()
         while self.step < self.config.steps and not self._stopped():
-            loader = Loader(self._batches, self.step, self.config.steps)
+            loader = Loader(self._batches, range(self.step, self.config.steps))
             try:
                 yield from self._stretch(loader)
             finally:
