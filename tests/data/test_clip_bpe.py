@@ -9,7 +9,6 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
@@ -73,11 +72,16 @@ def write(folder, marks, length=19):
     return folder
 
 
-@pytest.fixture(scope="module", params=["SD1", "SD2", "plain"])
+@pytest.fixture(scope="module", params=["SD1", "SD2", "plain", "one file"])
 def pair(request, tmp_path_factory):
-    marks = {"SD1": SD1, "SD2": SD2, "plain": PLAIN}[request.param]
-    folder = write(tmp_path_factory.mktemp(request.param), marks)
-    return ClipTokenizer.read(folder), CLIPTokenizer.from_pretrained(folder)
+    marks = {"SD1": SD1, "SD2": SD2, "plain": PLAIN, "one file": SD2}[request.param]
+    folder = write(tmp_path_factory.mktemp("words"), marks)
+    theirs = CLIPTokenizer.from_pretrained(folder)
+    if request.param == "one file":
+        folder = folder.with_name(folder.name + "-saved")
+        theirs.save_pretrained(folder)
+        assert not (folder / "vocab.json").exists()
+    return ClipTokenizer.read(folder), theirs
 
 
 ANY = st.text(st.characters(exclude_categories=("Cs", "Cn")), max_size=40)
@@ -117,7 +121,7 @@ PIECES = st.lists(
 def test_equals_transformers(pair, text):
     ours, theirs = pair
     want = theirs(text, padding="max_length", max_length=19, truncation=True)["input_ids"]
-    assert list(ours.encode(text).ids) == want
+    assert ours.encode([text]).tokens.tolist() == [want]
     assert list(ours.numbers(text)) == theirs(text, add_special_tokens=False)["input_ids"]
 
 
@@ -133,21 +137,25 @@ def test_decoding_gives_the_text_back(pair, text):
 def test_what_does_not_fit_is_reported(pair):
     ours, theirs = pair
     text = "the red circle " * 9
-    encoded = ours.encode(text)
+    tokens, dropped = ours.encode([text, "the"])
     whole = theirs(text, add_special_tokens=False)["input_ids"]
-    assert len(encoded.ids) == 19
-    assert encoded.ids[-1] == ours.eos
-    assert encoded.cut == len(whole) - 17
-    assert (ours.decode(encoded.ids[1:-1]) + " " + encoded.lost).split() == text.split()
-    assert ours.encode("the").cut == 0
-    assert ours.encode("the").lost == ""
+    assert tokens.shape == (2, 19)
+    assert tokens[0, -1] == ours.eos
+    assert dropped.tolist() == [len(whole) - 17, 0]
+    assert (ours.decode(tokens[0, 1:-1].tolist()) + " " + ours.lost(text)).split() == text.split()
+    assert ours.lost("the") == ""
+
+
+def test_no_texts_give_no_rows(pair):
+    tokens, dropped = pair[0].encode([])
+    assert tokens.shape == (0, 19)
+    assert dropped.shape == (0,)
 
 
 def test_padding_follows_the_model(tmp_path):
     one, two = (ClipTokenizer.read(write(tmp_path / n, m)) for n, m in (("1", SD1), ("2", SD2)))
-    assert one.encode("the").ids[2:] == (one.eos,) * 17
-    assert two.encode("the").ids[2:] == (two.eos, *[two.vocabulary["!"]] * 16)
-    assert torch.equal(two.batch(["the", "a"])[0], torch.tensor(two.encode("the").ids))
+    assert one.encode(["the"]).tokens[0, 2:].tolist() == [one.eos] * 17
+    assert two.encode(["the"]).tokens[0, 2:].tolist() == [two.eos, *[two.vocabulary["!"]] * 16]
 
 
 def test_marks_from_the_other_files(tmp_path):
@@ -166,27 +174,55 @@ def test_marks_from_the_other_files(tmp_path):
 def test_written_files_give_the_same_tokenizer(tmp_path):
     ours = ClipTokenizer.read(write(tmp_path / "a", SD2))
     ours.write(tmp_path / "b")
-    assert ClipTokenizer.read(tmp_path / "b").encode(TEXT) == ours.encode(TEXT)
+    assert list(ClipTokenizer.read(tmp_path / "b").numbers(TEXT)) == list(ours.numbers(TEXT))
     assert (tmp_path / "a" / "vocab.json").read_bytes() == (tmp_path / "b" / "vocab.json").read_bytes()
+
+
+def test_one_file_is_written_as_two(pair, tmp_path):
+    ours, theirs = pair
+    ours.write(tmp_path)
+    again = CLIPTokenizer.from_pretrained(tmp_path)
+    assert again(TEXT)["input_ids"] == theirs(TEXT)["input_ids"] == [ours.bos, *ours.numbers(TEXT), ours.eos]
+    assert again.pad_token_id == ours.pad == theirs.pad_token_id
+
+
+def test_added_tokens_are_found(tmp_path):
+    theirs = CLIPTokenizer.from_pretrained(write(tmp_path / "a", PLAIN))
+    theirs.add_tokens(["<cat-toy>", "sks"])
+    theirs.save_pretrained(tmp_path / "b")
+    ours = ClipTokenizer.read(tmp_path / "b")
+    for text in ("a <cat-toy> and a sks dog", "<CAT-TOY>SKSa"):
+        assert list(ours.numbers(text)) == theirs(text, add_special_tokens=False)["input_ids"]
+
+
+def test_another_kind_of_tokenizer_is_refused(tmp_path):
+    theirs = CLIPTokenizer.from_pretrained(write(tmp_path / "a", PLAIN))
+    theirs.save_pretrained(tmp_path / "b")
+    file = tmp_path / "b" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"Lowercase"', '"StripAccents"'))
+    with pytest.raises(DataError, match="another kind of tokenizer than CLIP's"):
+        ClipTokenizer.read(tmp_path / "b")
 
 
 def test_an_unknown_symbol_becomes_the_unknown_token():
     vocab = {"a</w>": 0, BOS: 1, EOS: 2}
     ours = ClipTokenizer({"vocab.json": json.dumps(vocab), "merges.txt": ""})
-    assert ours.encode("a b").ids[:4] == (1, 0, 2, 2)
+    assert ours.encode(["a b"]).tokens[0, :4].tolist() == [1, 0, 2, 2]
     assert ours.length == 77
 
 
 def test_a_very_long_text_costs_little(pair):
-    encoded = pair[0].encode("x" * 1_000_000)
-    assert encoded.cut > 0
-    assert encoded.lost.endswith("x" * 980_000)
+    assert pair[0].encode(["x" * 1_000_000]).dropped > 0
+    assert pair[0].lost("x" * 1_000_000).endswith("x" * 980_000)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "merges.txt").unlink(), "has no merges.txt; a tokenizer folder has"),
+        (
+            lambda f: (f / "merges.txt").unlink(),
+            "has no merges.txt; a tokenizer has vocab.json and merges.txt, or",
+        ),
         (lambda f: (f / "vocab.json").write_text("{"), "vocab.json of the tokenizer is not JSON"),
         (
             lambda f: (f / "vocab.json").write_text("[]"),
@@ -194,7 +230,7 @@ def test_a_very_long_text_costs_little(pair):
         ),
         (
             lambda f: (f / "vocab.json").write_text("{}"),
-            r"bos_token '<\|startoftext\|>' is not in vocab.json",
+            r"bos_token '<\|startoftext\|>' is not in its vocabulary",
         ),
         (lambda f: (f / "merges.txt").write_bytes(b"\xff\xfe\xfa"), "is not UTF-8; fetch it again"),
         (

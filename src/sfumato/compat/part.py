@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sfumato.core.durable import write_tensors
 from sfumato.errors import DataError
 
-M = TypeVar("M", bound=nn.Module)
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A configuration in somebody else's words, and tensors under somebody else's names."""
-
-    config: Mapping[str, Any]
-    tensors: Mapping[str, Tensor] = field(repr=False)
-    folder: Path = Path()
-    """Where it was read from; errors name it."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +25,69 @@ class Rename:
     theirs: str
     ours: str
 
-    def apply(self, name: str) -> str:
-        return re.sub(self.theirs, self.ours, name)
+
+@dataclass(frozen=True)
+class Format:
+    """How one kind of network is kept."""
+
+    stem: str
+    """Name of the weight file without its endings: ``model``, ``diffusion_pytorch_model``."""
+    renames: tuple[Rename, ...] = ()
+    """From old names to those that are written today, which are ours."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of tensors that old files hold and nobody needs."""
+
+
+OLD_ATTENTION = tuple(
+    Rename(rf"(attentions\.\d+)\.{theirs}\.", rf"\1.{ours}.")
+    for theirs, ours in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items()
+)
+"""Names that diffusers gave the parts of attention before version 0.13."""
+DIFFUSERS = Format("diffusion_pytorch_model", OLD_ATTENTION)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors under our names, and where they come from."""
+
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What a configuration file may say."""
+
+    read: Mapping[str, Any]
+    """Settings that are read, with what is meant where they are missing."""
+    meant: Mapping[str, tuple[Any, ...]]
+    """Settings that would change the answer, with the values that are understood."""
+    mute: tuple[str, ...] = ()
+    """Settings that change nothing here."""
+    strict: bool = True
+    """Whether a setting unknown to all three is refused, unless it is null or false."""
+
+    def of(self, config: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The settings that are read; one that is not understood is a ``DataError``."""
+        for key, value in config.items():
+            unread = not key.startswith("_") and key not in self.read and key not in self.mute
+            allowed = self.meant.get(key, (None, False))
+            if unread and (self.strict or key in self.meant) and value not in allowed:
+                raise DataError(refusal(where, key, value, allowed))
+        return {key: config.get(key, default) for key, default in self.read.items()}
+
+
+def among(where: str, said: Mapping[str, Any], key: str, allowed: tuple[Any, ...]) -> Any:
+    """The value of a setting, which must be one of ``allowed``."""
+    if said[key] not in allowed:
+        raise DataError(refusal(where, key, said[key], allowed))
+    return said[key]
+
+
+def refusal(where: str, key: str, value: Any, allowed: tuple[Any, ...]) -> str:
+    """What to say of a setting that would change the answer in an unknown way."""
+    told = " or ".join(repr(a) for a in allowed)
+    return f"'{where}' sets {key} to {value!r}, but only {told} is understood; pictures would differ."
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -54,39 +103,35 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_part(folder: Path, stem: str) -> Part:
-    """The network in ``folder`` with weights called ``stem`` (``model``, ``diffusion_pytorch_model``)."""
-    return Part(read_json(folder / "config.json"), read_tensors(folder, stem), folder)
-
-
-def write_part(part: Part, folder: Path, stem: str) -> None:
-    """Write ``config.json`` and one safetensors file, weights in the type they have."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(part.config, folder / "config.json")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.tensors.items()}
-    save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
-
-
-def write_json(data: Mapping[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def read_tensors(folder: Path, stem: str) -> dict[str, Tensor]:
+def read_weights(folder: Path, form: Format) -> Weights:
     """All tensors of one file, or of a list of files; of several variants the most exact.
 
     Pickled weights are refused, because reading them can run code.
     """
     tensors: dict[str, Tensor] = {}
-    for file in _weight_files(folder, stem):
+    for file in _files(folder, form.stem):
         try:
             with safe_open(file, framework="pt") as stored:
-                tensors |= {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                tensors |= {_named(name, form): stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise DataError(f"'{file}' is damaged or incomplete ({error}); fetch it again.") from error
-    return tensors
+    useless = [name for name in tensors if any(re.fullmatch(pattern, name) for pattern in form.ignore)]
+    return Weights({name: tensor for name, tensor in tensors.items() if name not in useless}, folder)
 
 
-def _weight_files(folder: Path, stem: str) -> list[Path]:
+def write_weights(weights: Weights, folder: Path, form: Format) -> None:
+    """One safetensors file, tensors in the type they have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tensors(folder / f"{form.stem}.safetensors", weights.tensors, {"format": "pt"})
+
+
+def _named(name: str, form: Format) -> str:
+    for rename in form.renames:
+        name = re.sub(rename.theirs, rename.ours, name)
+    return name
+
+
+def _files(folder: Path, stem: str) -> list[Path]:
     for variant in ("", ".fp32", ".bf16", ".fp16"):
         whole = folder / f"{stem}{variant}.safetensors"
         if whole.is_file():
@@ -117,40 +162,31 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def filled(
-    build: Callable[[], M], part: Part, renames: Sequence[Rename] = (), ignore: Sequence[str] = ()
-) -> M:
-    """Build a network and give it the tensors of ``part``, which it then holds as they were stored.
+def fill(module: nn.Module, weights: Weights) -> None:
+    """Give a network its tensors, which it then holds as they were stored; it may have been built on "meta".
 
-    Renamed names must agree with the network's; tensors whose names match a pattern of ``ignore`` may be
-    there or not. Everything that does not agree is told in one ``DataError``.
+    Everything that does not agree is told in one ``DataError``.
     """
-    tensors = {}
-    for name, tensor in part.tensors.items():
-        for rename in renames:
-            name = rename.apply(name)
-        tensors[name] = tensor
-    with torch.device("meta"):
-        module = build()
+    given = weights.tensors
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    extra = [n for n in tensors if n not in wanted and not any(re.fullmatch(p, n) for p in ignore)]
-    misshapen = [
-        f"{name} is {tuple(tensors[name].shape)} instead of {shape}"
-        for name, shape in wanted.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
-    ]
     faults = [
-        _count("missing", [name for name in wanted if name not in tensors]),
-        _count("unknown", extra),
-        _count("misshapen", misshapen),
+        _count("missing", [name for name in wanted if name not in given]),
+        _count("unknown", [name for name in given if name not in wanted]),
+        _count(
+            "misshapen",
+            [
+                f"{name} is {tuple(given[name].shape)} instead of {shape}"
+                for name, shape in wanted.items()
+                if name in given and tuple(given[name].shape) != shape
+            ],
+        ),
     ]
     if any(faults):
         raise DataError(
-            f"The weights in '{part.folder}' do not fit its config.json: {'; '.join(filter(None, faults))}. "
-            "Take both files from the same model."
+            f"The weights in '{weights.folder}' do not fit its config.json: "
+            f"{'; '.join(filter(None, faults))}. Take both files from the same model."
         )
-    module.load_state_dict({name: tensors[name] for name in wanted}, assign=True)
-    return module
+    module.load_state_dict(dict(given), assign=True)
 
 
 def _count(what: str, names: list[str]) -> str:

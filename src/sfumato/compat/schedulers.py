@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.compat.part import Keys, refusal
 from sfumato.core.process import RHO, Cosine, LinearBetas, Process, ScaledLinear, Spacing
 from sfumato.errors import DataError, UsageError, nearest
 
 Betas = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
+Predicts = Literal["eps", "v", "x0"]
+Variance = Literal["small", "large", "learned"]
 SOLVER_OF = {
     "DDPMScheduler": "ancestral",
     "DDIMScheduler": "ddim",
@@ -23,8 +27,8 @@ SOLVER_OF = {
     "DPMSolverMultistepScheduler": "dpmpp_2m",
 }
 CLASS_OF = {solver: name for name, solver in SOLVER_OF.items()}
-PREDICTS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-VARIANCE = {"fixed_small": "small", "fixed_large": "large", "learned_range": "learned"}
+PREDICTS: dict[str, Predicts] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+VARIANCE: dict[str, Variance] = {"fixed_small": "small", "fixed_large": "large", "learned_range": "learned"}
 OWN_SPACING: dict[str, Spacing] = {
     "ancestral": "leading",
     "ddim": "leading",
@@ -34,37 +38,38 @@ OWN_SPACING: dict[str, Spacing] = {
     "dpmpp_2m": "linspace",
 }
 """How each of diffusers' schedulers spreads its steps where its file does not say."""
-MEANT: dict[str, tuple[Any, ...]] = {
-    "trained_betas": (None,),
-    "thresholding": (False,),
-    "skip_prk_steps": (True,),
-    "interpolation_type": ("linear",),
-    "timestep_type": ("discrete",),
-    "use_exponential_sigmas": (False, None),
-    "use_beta_sigmas": (False, None),
-    "use_lu_lambdas": (False, None),
-    "use_flow_sigmas": (False, None),
-    "use_dynamic_shifting": (False, None),
-    "sigma_min": (None,),
-    "sigma_max": (None,),
-    "solver_order": (2,),
-    "solver_type": ("midpoint",),
-    "algorithm_type": ("dpmsolver++",),
-    "euler_at_final": (False,),
-    "lower_order_final": (True,),
-    "lambda_min_clipped": (float("-inf"),),
-}
-"""Settings that change the pictures, with the values that are understood."""
-MUTE = (
-    "dynamic_thresholding_ratio",
-    "sample_max_value",
-    "flow_shift",
-    "time_shift_type",
-    "beta_start",
-    "beta_end",
-    "clip_sample_range",
+KEYS = Keys(
+    read={
+        "num_train_timesteps": 1000,
+        "beta_schedule": "linear",
+        "beta_start": 1e-4,
+        "beta_end": 2e-2,
+        "prediction_type": "epsilon",
+        "timestep_spacing": None,
+        "use_karras_sigmas": False,
+        "steps_offset": 0,
+        "set_alpha_to_one": None,
+        "final_sigmas_type": "zero",
+        "clip_sample": None,
+        "clip_sample_range": 1.0,
+        "rescale_betas_zero_snr": False,
+        "variance_type": "fixed_small",
+    },
+    meant={
+        "trained_betas": (None,),
+        "thresholding": (False,),
+        "skip_prk_steps": (True,),
+        "interpolation_type": ("linear",),
+        "timestep_type": ("discrete",),
+        "solver_order": (2,),
+        "solver_type": ("midpoint",),
+        "algorithm_type": ("dpmsolver++",),
+        "euler_at_final": (False,),
+        "lower_order_final": (True,),
+        "lambda_min_clipped": (float("-inf"),),
+    },
+    mute=("dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"),
 )
-"""Settings that say nothing by themselves, or are read below."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class SchedulerSpec:
     betas: Betas = "linear"
     first: float = 1e-4
     last: float = 2e-2
-    predicts: Literal["eps", "v", "x0"] = "eps"
+    predicts: Predicts = "eps"
     spacing: Literal["leading", "trailing", "linspace"] | None = None
     karras: bool = False
     """Whether sigmas are spread as Karras et al. 2022 do, within the range of ``spacing``."""
@@ -90,7 +95,7 @@ class SchedulerSpec:
     clip: float | None = None
     """Limit of the predicted data."""
     zero_snr: bool = False
-    variance: Literal["small", "large", "learned"] = "small"
+    variance: Variance = "small"
 
 
 def read_scheduler(config: Mapping[str, Any], where: str = "scheduler_config.json") -> SchedulerSpec:
@@ -98,65 +103,34 @@ def read_scheduler(config: Mapping[str, Any], where: str = "scheduler_config.jso
     name = config.get("_class_name", "")
     if name not in SOLVER_OF:
         raise DataError(f"'{where}' names the scheduler '{name}', which is unknown{nearest(name, SOLVER_OF)}")
-    for key, value in config.items():
-        if key.startswith("_") or key in _READ or key in MUTE:
-            continue
-        allowed = MEANT.get(key, (None, False))
-        if value not in allowed:
-            raise DataError(_refusal(where, key, value, allowed))
+    said = KEYS.of(config, where)
     if name == "PNDMScheduler" and "skip_prk_steps" not in config:
-        raise DataError(_refusal(where, "skip_prk_steps", False, (True,)))
+        raise DataError(refusal(where, "skip_prk_steps", False, (True,)))
+    clips = name in ("DDPMScheduler", "DDIMScheduler") if said["clip_sample"] is None else said["clip_sample"]
+    choose = partial(_choose, said, where)
     return SchedulerSpec(
         solver=SOLVER_OF[name],
-        steps=config.get("num_train_timesteps", 1000),
-        betas=_choice(config, "beta_schedule", ("linear", "scaled_linear", "squaredcos_cap_v2"), where),
-        first=config.get("beta_start", 1e-4),
-        last=config.get("beta_end", 2e-2),
-        predicts=PREDICTS[_choice(config, "prediction_type", tuple(PREDICTS), where)],  # type: ignore[arg-type]
-        spacing=_choice(config, "timestep_spacing", (None, "leading", "trailing", "linspace"), where),
-        karras=bool(config.get("use_karras_sigmas")),
-        offset=config.get("steps_offset", 0),
-        ends_clean=config.get("set_alpha_to_one"),
-        sigmas_end_clean=_choice(config, "final_sigmas_type", ("zero", "sigma_min"), where) == "zero",
-        clip=_clip(name, config),
-        zero_snr=config.get("rescale_betas_zero_snr", False),
-        variance=VARIANCE[_choice(config, "variance_type", tuple(VARIANCE), where)],  # type: ignore[arg-type]
+        steps=said["num_train_timesteps"],
+        betas=choose("beta_schedule", ("linear", "scaled_linear", "squaredcos_cap_v2")),
+        first=said["beta_start"],
+        last=said["beta_end"],
+        predicts=PREDICTS[choose("prediction_type", tuple(PREDICTS))],
+        spacing=choose("timestep_spacing", (None, "leading", "trailing", "linspace")),
+        karras=bool(said["use_karras_sigmas"]),
+        offset=said["steps_offset"],
+        ends_clean=said["set_alpha_to_one"],
+        sigmas_end_clean=choose("final_sigmas_type", ("zero", "sigma_min")) == "zero",
+        clip=float(said["clip_sample_range"]) if clips else None,
+        zero_snr=said["rescale_betas_zero_snr"],
+        variance=VARIANCE[choose("variance_type", tuple(VARIANCE))],
     )
 
 
-_READ = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "linear",
-    "prediction_type": "epsilon",
-    "timestep_spacing": None,
-    "use_karras_sigmas": False,
-    "steps_offset": 0,
-    "set_alpha_to_one": None,
-    "final_sigmas_type": "zero",
-    "clip_sample": None,
-    "rescale_betas_zero_snr": False,
-    "variance_type": "fixed_small",
-}
-"""Settings that are read, with what is meant where they are missing."""
-
-
-def _choice(config: Mapping[str, Any], key: str, allowed: tuple[Any, ...], where: str) -> Any:
-    value = config.get(key, _READ[key])
-    if value is None and None not in allowed:
-        value = _READ[key]
+def _choose(said: Mapping[str, Any], where: str, key: str, allowed: tuple[Any, ...]) -> Any:
+    value = KEYS.read[key] if said[key] is None else said[key]
     if value not in allowed:
-        raise DataError(_refusal(where, key, value, allowed))
+        raise DataError(refusal(where, key, value, allowed))
     return value
-
-
-def _clip(name: str, config: Mapping[str, Any]) -> float | None:
-    clips = config.get("clip_sample", name in ("DDPMScheduler", "DDIMScheduler"))
-    return float(config.get("clip_sample_range", 1.0)) if clips else None
-
-
-def _refusal(where: str, key: str, value: Any, allowed: tuple[Any, ...]) -> str:
-    told = ", ".join(repr(a) for a in allowed if a is not None) or "nothing"
-    return f"'{where}' sets {key} to {value!r}, which is not understood (only {told}); pictures would differ."
 
 
 def write_scheduler(spec: SchedulerSpec) -> dict[str, Any]:
@@ -211,7 +185,7 @@ def process_of(spec: SchedulerSpec) -> Process:
             return Process(Cosine(spec.steps, spec.zero_snr))
 
 
-def spec_of(process: Process, solver: str, predicts: Literal["eps", "v", "x0"]) -> SchedulerSpec:
+def spec_of(process: Process, solver: str, predicts: Predicts) -> SchedulerSpec:
     """The description of a process, for writing; only discrete ones have a place in diffusers."""
     match process.schedule:
         case LinearBetas(steps, zero_snr, first, last):

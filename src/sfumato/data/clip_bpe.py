@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
+from sfumato.data.text import Encoded
 from sfumato.errors import DataError
 
 END = "</w>"
@@ -23,8 +22,24 @@ CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
 NOT_SPACE = "\x1c\x1d\x1e\x1f"
 """Python takes these for white space; Unicode, and CLIP's regular expression, do not."""
 FILES = ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+ONE_FILE = "tokenizer.json"
+"""What transformers 5 writes in place of the first two."""
 SPELT_OUT = {f"<|{name}|>": ("<|", name, "|>") for name in ("startoftext", "endoftext")}
 """Marks found too late to be marks: CLIP's expression keeps their parts apart from what follows."""
+DEFAULTS = {
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+}
+PIPELINE = (
+    "NFC",
+    r"\s+",
+    "Lowercase",
+    r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    "ByteLevel",
+)
+"""What tokenizer.json must mention for its texts to be split as they are here."""
 LONGEST_TEXT = 20_000
 """Characters; what a model reads ends after some 75 words, so the rest is cut before it costs time."""
 
@@ -38,17 +53,6 @@ class Mark:
     """Whether it is looked for after lower-casing."""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A text as numbers, filled up to the model's length."""
-
-    ids: tuple[int, ...]
-    cut: int
-    """Tokens that did not fit."""
-    lost: str
-    """What they said."""
-
-
 class ClipTokenizer:
     """Radford et al. 2021, section 2.4: text in lower case, split into words, bytes merged by a learned list.
 
@@ -56,21 +60,25 @@ class ClipTokenizer:
     """
 
     def __init__(self, files: Mapping[str, str]):
-        """``files`` has the text of vocab.json and merges.txt, perhaps of the other two of ``FILES``."""
+        """``files`` has the text of vocab.json and merges.txt, or of tokenizer.json; perhaps of others."""
+        if ONE_FILE in files and "vocab.json" not in files:
+            files = _unpacked(files)
         self.files = {name: files[name] for name in FILES if name in files}
         settings = _settings(files)
-        self.vocabulary: dict[str, int] = _json(files, "vocab.json")
+        added = {t["content"]: int(n) for n, t in settings.get("added_tokens_decoder", {}).items()}
+        self.vocabulary: dict[str, int] = _json(files, "vocab.json") | added
         lines = [line for line in files.get("merges.txt", "").splitlines() if not line.startswith("#version")]
         merges = (tuple(line.split(" ")) for line in lines if line.strip())
         self._ranks: dict[tuple[str, ...], int] = {pair: rank for rank, pair in enumerate(merges)}
-        marks = {kind: _mark(settings, kind) for kind in ("bos", "eos", "pad", "unk")}
+        marks = {kind: _mark(settings, kind) for kind in DEFAULTS}
         for kind, mark in marks.items():
             if mark.text not in self.vocabulary:
                 raise DataError(
-                    f"The tokenizer's {kind}_token '{mark.text}' is not in vocab.json; "
-                    "take vocab.json and tokenizer_config.json from the same model."
+                    f"The tokenizer's {kind} '{mark.text}' is not in its vocabulary; "
+                    "take all files of the tokenizer from the same model."
                 )
         self.bos, self.eos, self.pad, self.unk = (self.vocabulary[mark.text] for mark in marks.values())
+        marks |= {text: _checked(text, token) for text, token in _listed(settings).items()}
         self.length = _length(settings)
         self._words = {number: word for word, number in self.vocabulary.items()}
         raw = {mark.text for mark in marks.values() if not mark.normalized}
@@ -80,35 +88,39 @@ class ClipTokenizer:
     @classmethod
     def read(cls, folder: Path) -> ClipTokenizer:
         """From a folder as transformers saves it; a missing or broken file is a ``DataError``."""
+        found = [name for name in (*FILES, ONE_FILE) if (folder / name).is_file()]
         for name in FILES[:2]:
-            if not (folder / name).is_file():
+            if name not in found and (ONE_FILE not in found or "vocab.json" in found):
                 raise DataError(
-                    f"'{folder}' has no {name}; a tokenizer folder has vocab.json and merges.txt. "
-                    "Copy both from the model that this one was made from."
+                    f"'{folder}' has no {name}; a tokenizer has vocab.json and merges.txt, or {ONE_FILE}. "
+                    "Copy them from the model that this one was made from."
                 )
-        found = (name for name in FILES if (folder / name).is_file())
         try:
             return cls({name: (folder / name).read_text(encoding="utf-8") for name in found})
         except UnicodeDecodeError as error:
             raise DataError(f"A tokenizer file in '{folder}' is not UTF-8; fetch it again.") from error
 
     def write(self, folder: Path) -> None:
-        """The files it was read from, word for word."""
+        """Its files; vocab.json and merges.txt even where it was read from another."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.files.items():
             (folder / name).write_text(text, encoding="utf-8")
 
-    def encode(self, text: str) -> Encoded:
-        """Numbers between the first and the last mark, cut or filled up to ``length``."""
-        numbers = list(self.numbers(text[:LONGEST_TEXT]))
-        kept, lost = numbers[: self.length - 2], numbers[self.length - 2 :]
-        ids = [self.bos, *kept, self.eos]
-        ids += [self.pad] * (self.length - len(ids))
-        return Encoded(tuple(ids), len(lost), self.decode(lost) + text[LONGEST_TEXT:])
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Numbers between a first and a last mark, filled up to ``length``; what is cut off is counted."""
+        room, rows, dropped = self.length - 2, [], []
+        for text in texts:
+            found = list(self.numbers(text[:LONGEST_TEXT]))
+            row = [self.bos, *found[:room], self.eos]
+            rows.append(row + [self.pad] * (self.length - len(row)))
+            dropped.append(max(len(found) - room, 0) + len(text[LONGEST_TEXT:].split()))
+        tokens = torch.tensor(rows, dtype=torch.long).view(len(rows), self.length)
+        return Encoded(tokens, torch.tensor(dropped, dtype=torch.long))
 
-    def batch(self, texts: Sequence[str]) -> Int[Tensor, "b l"]:
-        """All texts as one tensor; use ``encode`` to learn what was cut."""
-        return torch.tensor([self.encode(text).ids for text in texts])
+    def lost(self, text: str) -> str:
+        """The end of a text that does not fit."""
+        found = list(self.numbers(text[:LONGEST_TEXT]))
+        return self.decode(found[self.length - 2 :]) + text[LONGEST_TEXT:]
 
     def decode(self, numbers: Sequence[int]) -> str:
         """About the text that gave these numbers: lower case, one space between words."""
@@ -213,30 +225,51 @@ def _json(files: Mapping[str, str], name: str) -> dict[str, Any]:
 def _settings(files: Mapping[str, str]) -> dict[str, Any]:
     """As transformers reads them: the second file counts unless the first lists all added tokens."""
     settings = _json(files, "tokenizer_config.json")
-    listed = settings.get("added_tokens_decoder")
-    if listed is None:
-        return settings | _json(files, "special_tokens_map.json")
-    flags = {token["content"]: token for token in listed.values()}
-    return {
-        key: flags.get(_text(value), value) if key.endswith("_token") else value
-        for key, value in settings.items()
-    }
+    if "added_tokens_decoder" in settings:
+        return settings
+    return settings | _json(files, "special_tokens_map.json")
 
 
-def _text(token: Any) -> Any:
-    return token["content"] if isinstance(token, dict) else token
+def _listed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {token["content"]: token for token in settings.get("added_tokens_decoder", {}).values()}
 
 
 def _mark(settings: Mapping[str, Any], kind: str) -> Mark:
-    token = settings.get(f"{kind}_token") or ("<|startoftext|>" if kind == "bos" else "<|endoftext|>")
+    token = settings.get(kind) or DEFAULTS[kind]
+    text = token["content"] if isinstance(token, dict) else token
+    return _checked(kind, _listed(settings).get(text, token))
+
+
+def _checked(kind: str, token: str | Mapping[str, Any]) -> Mark:
     if isinstance(token, str):
         return Mark(token)
     for flag in ("lstrip", "rstrip", "single_word"):
         if token.get(flag):
             raise DataError(
-                f"The tokenizer's {kind}_token sets '{flag}', which CLIP's does not; remove the setting."
+                f"The tokenizer's {kind} sets '{flag}', which CLIP's does not; remove the setting."
             )
     return Mark(token["content"], bool(token.get("normalized", False)))
+
+
+def _unpacked(files: Mapping[str, str]) -> dict[str, str]:
+    """The files that say the same as tokenizer.json; a tokenizer that works otherwise is refused."""
+    whole = _json(files, ONE_FILE)
+    model, steps = whole.get("model", {}), json.dumps([whole.get("normalizer"), whole.get("pre_tokenizer")])
+    strange = [part for part in PIPELINE if json.dumps(part)[1:-1] not in steps]
+    if model.get("type") != "BPE" or model.get("end_of_word_suffix") != END or strange:
+        raise DataError(
+            f"{ONE_FILE} holds another kind of tokenizer than CLIP's; take it from the same model."
+        )
+    merges = (pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
+    added = {
+        str(token["id"]): {k: v for k, v in token.items() if k != "id"} for token in whole["added_tokens"]
+    }
+    settings = _settings(files) | {"added_tokens_decoder": added}
+    return {
+        "vocab.json": json.dumps(model["vocab"], ensure_ascii=False),
+        "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n",
+        "tokenizer_config.json": json.dumps(settings, indent=1),
+    }
 
 
 def _length(settings: Mapping[str, Any]) -> int:

@@ -1,0 +1,66 @@
+"""CLIP's text tower in transformers' words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sfumato.compat.part import Format, Keys, Rename, among
+from sfumato.errors import UsageError
+from sfumato.nn.clip_text import ClipTextConfig
+
+FORMAT = Format(
+    "model", (Rename(r"^(?!text_model\.)", "text_model."),), (r"text_model\.embeddings\.position_ids",)
+)
+"""Published files have the prefix, those of transformers 5 have none."""
+
+KEYS = Keys(
+    read={
+        "vocab_size": 49408,
+        "max_position_embeddings": 77,
+        "hidden_size": 512,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "intermediate_size": 2048,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    },
+    meant={"model_type": ("clip_text_model",), "use_attention_mask": (None, False)},
+    strict=False,
+)
+
+
+def read_clip_text(config: Mapping[str, Any], where: str) -> ClipTextConfig:
+    """The shape of a ``CLIPTextModel``."""
+    said = KEYS.of(config, where)
+    among(where, said, "hidden_act", ("quick_gelu", "gelu"))
+    return ClipTextConfig(
+        vocabulary=said["vocab_size"],
+        length=said["max_position_embeddings"],
+        width=said["hidden_size"],
+        layers=said["num_hidden_layers"],
+        heads=said["num_attention_heads"],
+        hidden=said["intermediate_size"],
+        activation=said["hidden_act"],
+        eps=said["layer_norm_eps"],
+    )
+
+
+def write_clip_text(config: ClipTextConfig) -> dict[str, Any]:
+    """``config.json`` of a ``CLIPTextModel``."""
+    if config.skip:
+        raise UsageError(
+            f"A CLIPTextModel passes over no layers, this tower over {config.skip}; it cannot be written."
+        )
+    return {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "vocab_size": config.vocabulary,
+        "max_position_embeddings": config.length,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.hidden,
+        "hidden_act": config.activation,
+        "layer_norm_eps": config.eps,
+    }

@@ -1,0 +1,145 @@
+"""Folders as diffusers and transformers save them, small and with random weights, for the tests to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+    UNet2DModel,
+)
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from sfumato.data.clip_bpe import _SYMBOLS, END
+
+BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+LENGTH = 13
+SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+
+
+def shaken(module: nn.Module, seed: int, gain: float = 1.0) -> nn.Module:
+    """Random weights under which every input matters: each layer keeps the size of what passes through."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if p.ndim == 1:
+                near = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+                p.copy_(near + 0.2 * torch.randn(p.shape, generator=generator))
+            else:
+                p.copy_(gain * torch.randn(p.shape, generator=generator) / p[0].numel() ** 0.5)
+    return module.eval()
+
+
+def tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
+    folder.mkdir(parents=True)
+    merges = ["r e", "re d</w>", "c i", "b l", "s t"]
+    symbols = [
+        *_SYMBOLS.values(),
+        *(s + END for s in _SYMBOLS.values()),
+        *(m.replace(" ", "") for m in merges),
+    ]
+    vocabulary = {symbol: i for i, symbol in enumerate([*symbols, BOS, EOS])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    marks = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": pad}
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": LENGTH, **marks})
+    )
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def text_encoder(words: CLIPTokenizer, width: int, activation: str) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        max_position_embeddings=LENGTH,
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        hidden_act=activation,
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+    )
+    return shaken(CLIPTextModel(config), 1, 1.5)
+
+
+def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
+    """A StableDiffusionPipeline like 1.x (eps, convolutions, QuickGELU) or 2.x (v, linear, GELU)."""
+    one = version == 1
+    words = tokenizer(folder.with_name(folder.name + "-words"), EOS if one else "!")
+    width = 24 if one else 36
+    model = UNet2DConditionModel(
+        sample_size=(10, 14),
+        block_out_channels=(12, 24, 36),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=width,
+        attention_head_dim=4 if one else (2, 3, 4),
+        use_linear_projection=not one,
+        upcast_attention=not one,
+    )
+    stage = AutoencoderKL(
+        block_out_channels=(8, 12, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        scaling_factor=0.7,
+    )
+    shaken(model, 2)
+    shaken(stage, 3)
+    with torch.no_grad():
+        stage.decoder.conv_out.weight *= 0.3
+    plms = {"skip_prk_steps": True, "set_alpha_to_one": False}
+    walk = (
+        PNDMScheduler(**SCHEDULE, **plms)
+        if one
+        else DDIMScheduler(
+            **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction", **scheduler
+        )
+    )
+    StableDiffusionPipeline(
+        vae=stage,
+        text_encoder=text_encoder(words, width, "quick_gelu" if one else "gelu"),
+        tokenizer=words,
+        unet=model,
+        scheduler=walk,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def ddpm(folder: Path, **settings: Any) -> Path:
+    """A DDPMPipeline like the one of CIFAR-10, for oblong pictures."""
+    model = UNet2DModel(
+        sample_size=(12, 20),
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 16, 24),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        attention_head_dim=8,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+    )
+    DDPMPipeline(shaken(model, 4), DDPMScheduler(**settings)).save_pretrained(folder)
+    return folder
