@@ -198,7 +198,7 @@ def test_what_is_not_understood_is_refused():
         "variance_type": "fixed_small_log",
         "brand_new_setting": 3,
     }.items():
-        with pytest.raises(DataError, match=f"sets {key} to .*not understood"):
+        with pytest.raises(DataError, match=f"sets {key} to .*is understood; pictures would differ"):
             read(theirs("ddim"), **{key: value})
     with pytest.raises(DataError, match="sets skip_prk_steps to False"):
         read(PNDMScheduler())
