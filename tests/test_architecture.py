@@ -56,8 +56,8 @@ GRAPH = {named(path): imports(path) for path in FILES}
 def floor(module: str) -> tuple[int, int]:
     """Floor of the house, then family within the systems."""
     parts = [*module.split("."), "", ""]
-    if parts[1] == "":
-        return (7, 0) if module == "sfumato" else (0, 0)
+    if parts[1] in ("", "__main__"):
+        return (7, 0)
     family = FAMILIES.index(parts[2]) if parts[1] == "systems" and parts[2] else 0
     return FLOORS.get(parts[1], 0), family
 

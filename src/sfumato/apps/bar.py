@@ -12,6 +12,8 @@ from sfumato.apps.talk import Talk, stderr
 
 LINES = 10
 """Plain lines from start to end."""
+PATIENCE = 2.0
+"""Seconds before the first plain line: what is done sooner needs none."""
 
 
 class Bar:
@@ -44,6 +46,8 @@ class Bar:
         elif (tenth := math.floor(done * LINES + 1e-9)) > self._said:
             self._said = tenth
             seconds = time.monotonic() - self._started
+            if seconds < PATIENCE:
+                return
             self.talk.note(f"{self.what}: {done:.0%}, {duration(seconds)}{', ' if words else ''}{words}")
 
 

@@ -142,6 +142,7 @@ def command(plan: Plan) -> str:
         str(train.seed),
         *own_settings(plan),
     ]
+    words += ["--precision", train.precision] if train.precision != "auto" else []
     return shlex.join([*words, "--out", str(plan.out)])
 
 

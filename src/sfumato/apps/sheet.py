@@ -17,7 +17,9 @@ from sfumato.core import durable
 SIDE = 192
 """Pixels of a picture on the sheet; small pictures are enlarged without blurring."""
 MARGIN, GAP, TEXT, LINE = 28, 18, 15, 20
-INK, PALE, PAPER = (34, 34, 38), (110, 110, 118), (255, 255, 255)
+LINES = 6
+"""Lines of a caption on the drawn sheet; the page shows all."""
+INK, PALE, PAPER, FRAME = (34, 34, 38), (110, 110, 118), (255, 255, 255), (224, 224, 228)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Cell:
 def write_png(cells: Sequence[Cell], path: Path, title: str, columns: int = 4) -> None:
     """Draw the sheet as a picture."""
     font, big = ImageFont.load_default(TEXT), ImageFont.load_default(24)
-    lines = [textwrap.wrap(cell.caption, 24)[:4] for cell in cells]
+    lines = [textwrap.wrap(cell.caption, 24)[:LINES] for cell in cells]
     words = LINE * (max((len(line) for line in lines), default=0) + any(cell.small for cell in cells))
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
@@ -46,7 +48,10 @@ def write_png(cells: Sequence[Cell], path: Path, title: str, columns: int = 4) -
         x = MARGIN + i % columns * (SIDE + GAP)
         y = top + i // columns * (SIDE + 8 + words + GAP)
         picture = enlarged(cell.image)
-        sheet.paste(picture, (x + (SIDE - picture.width) // 2, y + (SIDE - picture.height) // 2))
+        left, upper = x + (SIDE - picture.width) // 2, y + (SIDE - picture.height) // 2
+        sheet.paste(picture, (left, upper))
+        frame = (left - 1, upper - 1, left + picture.width, upper + picture.height)
+        draw.rectangle(frame, outline=FRAME)
         for k, line in enumerate(wrapped):
             draw.text((x, y + SIDE + 6 + k * LINE), line, INK, font)
         draw.text((x, y + SIDE + 6 + len(wrapped) * LINE), cell.small, PALE, font)

@@ -1,0 +1,162 @@
+"""Verbs are found, errors become one line and an exit code, and help does not load torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import sfumato
+from sfumato.apps.cli import main
+from sfumato.apps.verbs import VERBS
+from sfumato.registry import SYSTEMS
+
+LIGHT = """
+import contextlib, io, sys
+from sfumato.apps.cli import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    for args in {commands}:
+        assert main(args) == 0, (args, out.getvalue())
+print(sorted({{"torch", "numpy", "PIL"}} & sys.modules.keys()))
+"""
+
+
+def test_help_list_describe_cite_and_doctor_load_neither_torch_nor_numpy():
+    commands = [[verb, "--help"] for verb in VERBS]
+    commands += [[], ["--help"], ["--version"], ["list"], ["describe", "ddpm"], ["cite", "ldm"], ["doctor"]]
+    code = LIGHT.format(commands=commands)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.stdout.strip() == "[]", answer.stderr
+
+
+@pytest.mark.parametrize("args", [["--help"], ["list"], ["describe", "ddpm"]])
+def test_the_first_line_comes_at_once(args):
+    assert min(seconds([sys.executable, "-m", "sfumato", *args]) for _ in range(3)) < 0.3
+
+
+def test_importing_sfumato_is_light():
+    bare = min(seconds([sys.executable, "-c", "pass"]) for _ in range(3))
+    ours = min(seconds([sys.executable, "-c", "import sfumato"]) for _ in range(3))
+    assert ours - bare < 0.1
+
+
+def seconds(command: list[str]) -> float:
+    """Processor time of a command: what a quiet machine would take."""
+    before = os.times()
+    subprocess.run(command, check=True, capture_output=True)
+    after = os.times()
+    return sum(after[2:4]) - sum(before[2:4])
+
+
+def test_alone_it_gives_a_tour(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) <= 12
+    assert 'sfumato generate "a red circle above a blue square"' in out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (["genrate"], 2, "no command 'genrate'; did you mean 'generate'?"),
+        (["describe", "ddmp"], 2, "Nothing here is called 'ddmp'; did you mean 'ddpm'?"),
+        (["train", "ddmp"], 2, "Unknown system 'ddmp'; did you mean 'ddpm'?"),
+        (["train", "ddpm", "digts"], 2, "no preset 'digts'; did you mean 'digits'?"),
+        (["train"], 2, "Give a system"),
+        (["train", "ddpm", "digits", "--network.widhts", "3"], 2, "did you mean '--network.widths'?"),
+        (["train", "ddpm", "digits", "--stpes", "3"], 2, "did you mean '--steps'?"),
+        (["train", "ddpm", "digits", "--network.patch", "x"], 2, "invalid literal for int()"),
+        (["train", "ddpm", "cifar10"], 2, "say where they are with --data DIR"),
+        (["train", "ddpm", "digits", "--data", "digts"], 2, "did you mean 'digits'?"),
+        (["train", "--resume"], 2, "say which with --out RUN"),
+        (["train", "ddpm", "--resume", "--out", "x"], 2, "keeps its own settings; leave out 'system'"),
+        (["train", "--resume", "--out", "no/such/run"], 65, "'no/such/run' holds no run"),
+        (["generate", "--cuont", "3"], 2, "--count"),
+        (["generate", "a", "--model", "no/such/run"], 2, "There is no model or folder 'no/such/run'"),
+        (["verify", "no/such/run"], 2, "There is no model or folder"),
+        (["cite", "ldn"], 2, "did you mean 'ldm'?"),
+        (["data", "shaeps"], 2, "did you mean 'shapes'?"),
+        (["data", "digits", "--count", "0"], 2, "--count must be at least 1, got 0"),
+        (["completion", "fish"], 2, "fish"),
+    ],
+)
+def test_misuse_is_told_in_words_with_its_exit_code(args, code, words, capsys):
+    assert main(args) == code
+    said = capsys.readouterr()
+    assert words in " ".join(said.err.split())
+    assert said.out == ""
+    assert "Traceback" not in said.err
+
+
+def test_where_an_error_arose_is_shown_when_asked_for(monkeypatch):
+    with pytest.raises(sfumato.errors.UsageError):
+        main(["describe", "ddmp", "-v"])
+    monkeypatch.setenv("SFUMATO_DEBUG", "1")
+    with pytest.raises(sfumato.errors.UsageError):
+        main(["genrate"])
+
+
+def test_a_place_that_cannot_be_written_is_an_error_of_storage(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["generate", "--model", str(run), "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
+    assert "error:" in capsys.readouterr().err
+
+
+def test_list_is_a_table_for_people_and_an_object_for_programs(run, capsys):
+    assert main(["list", "--folder", str(run.parent)]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in [*SYSTEMS, "shapes", str(run)])
+    assert main(["list", "--json", "--folder", str(run.parent)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in told["systems"]] == list(SYSTEMS)
+    assert {"run": str(run), "system": "ddpm"} in told["runs"]
+    assert main(["list", "systems", "--json", "--search", "latent"]) == 0
+    assert "ddpm" not in [row["name"] for row in json.loads(capsys.readouterr().out)]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_describe_tells_paper_equations_file_and_presets(name, capsys):
+    assert main(["describe", name]) == 0
+    text = capsys.readouterr().out
+    assert main(["describe", name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["paper"] in text
+    assert told["equations"]
+    assert told["file"].endswith(f"{name}.py")
+    assert all(preset["name"] in text for preset in told["presets"])
+    assert "\x1b" not in text
+
+
+def test_cite_gives_bibtex_of_a_run_and_of_us(run, capsys):
+    assert main(["cite", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert "@inproceedings{ho2020denoising," in text
+    assert "@software{sfumato," in text
+    assert text.count("{") == text.count("}")
+
+
+def test_doctor_finds_a_fit_machine_and_says_what_is_not(tmp_path, capsys):
+    assert main(["doctor", "--json", "--folder", str(tmp_path)]) == 0
+    checks = {check["what"]: check for check in json.loads(capsys.readouterr().out)}
+    assert checks["torch"]["state"] == "ok"
+    assert checks["writable"]["found"] == str(tmp_path)
+    assert all(check["remedy"] for check in checks.values() if check["state"] == "fault")
+    assert main(["doctor", "--probe"]) == 0
+    assert "auto means" in capsys.readouterr().out
+
+
+def test_completion_scripts_know_verbs_and_options(capsys):
+    for shell in ("bash", "zsh"):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert all(word in script for word in ("generate", "--guidance", "doctor", "--probe")), shell
+
+
+def test_public_names_are_there():
+    assert all(getattr(sfumato, name) is not None for name in sfumato.__all__)
+    with pytest.raises(AttributeError, match="module 'sfumato' has no attribute 'lod'"):
+        _ = sfumato.lod
