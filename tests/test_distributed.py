@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.system import OptimConfig, TrainConfig
@@ -26,27 +27,34 @@ SYSTEMS = {
 }
 
 
-def train(name: str, path: Path, steps: int, accumulate: int, *, resume: bool = False) -> None:
+def train(name: str, path: Path, steps: int, accumulate: int, *, stop_at: int = 0) -> None:
     config = TrainConfig(
         steps=steps, batch=12, accumulate=accumulate, save_every=4, log_every=2, precision="fp32", ema=0.9
     )
     folder = RunFolder(path)
-    for _ in Trainer(SYSTEMS[name](), Points(), config, folder, device=CPU, resume=resume).run():
-        pass
+    trainer = Trainer(SYSTEMS[name](), Points(), config, folder, device=CPU, resume=True)
+    for report in trainer.run():
+        if report.step == stop_at:
+            trainer.stop()
+    if trainer.ranks.size > 1:
+        optim = trainer.optimisers.values()
+        shares = [t for o in optim for t in o.state_dict().values() if isinstance(t, DTensor)]
+        assert shares, "optimisers hold shares"
+        assert all(t.to_local().numel() < t.numel() for t in shares if t.shape[0] > 1)
 
 
-def worker(rank: int, port: int, name: str, path: Path, resume: bool) -> None:
+def worker(rank: int, port: int, name: str, path: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    train(name, path, 8, 2, resume=resume)
+    train(name, path, 8, 2)
     dist.destroy_process_group()
 
 
-def two_processes(name: str, path: Path, *, resume: bool = False) -> None:
+def two_processes(name: str, path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=worker, args=(rank, port, name, path, resume)) for rank in range(2)]
+    workers = [context.Process(target=worker, args=(rank, port, name, path)) for rank in range(2)]
     for process in workers:
         process.start()
     for process in workers:
@@ -73,3 +81,11 @@ def test_two_processes_equal_one(tmp_path, name):
         torch.testing.assert_close(found[key], tensor, rtol=2e-4, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
     logs = [[r["step"] for r in RunFolder(path).records()] for path in (one, two)]
     assert logs[0] == logs[1] == [2, 4, 6, 8]
+
+    train(name, half, 8, 3, stop_at=5)
+    two_processes(name, half)
+    assert RunFolder(half).read_env()["processes"] == 2
+    for key, tensor in tensors(half).items():
+        torch.testing.assert_close(
+            tensor, expected[key], rtol=2e-4, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}"
+        )

@@ -138,6 +138,22 @@ def test_the_prepared_dataset_is_what_is_learned_from():
     same_weights(prepared.system, direct.system, rtol=0, atol=0)
 
 
+def test_a_stop_while_data_is_prepared_ends_at_once(tmp_path):
+    class Slow(Game):
+        def prepare(self, data: Any) -> Any:
+            for row in range(5):
+                data.batch(torch.tensor([row]))
+                trainer.stop()
+            raise AssertionError("should not get here")
+
+    trainer = Trainer(
+        Slow(), Points(), CONFIG, RunFolder.create(tmp_path, Recipe("slow", {}, CONFIG)), device=CPU
+    )
+    assert list(trainer.run()) == []
+    assert trainer.state == "stopped"
+    assert RunFolder(tmp_path).newest() is None
+
+
 def test_batches_depend_on_step_and_row_alone():
     whole = Batches(Points(), batch=12, seed=3, rows=[range(12)], device=CPU).at(5)
     for rank in range(2):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch
-from sfumato.data.dataset import Dataset, Order
+from sfumato.data.dataset import Dataset, Facts, Order
 
 AHEAD = 2
 """Steps that are made before they are asked for."""
@@ -27,6 +28,29 @@ class Parts:
     step: int
     batches: tuple[Batch, ...]
     indices: Int[Tensor, " b"]
+
+
+class Interrupted(Exception):
+    """Training was stopped while it prepared its data."""
+
+
+class Stoppable:
+    """A dataset that raises ``Interrupted`` instead of reading once ``stop`` is true."""
+
+    def __init__(self, whole: Dataset, stop: Callable[[], bool]):
+        self._whole, self._stop = whole, stop
+
+    @property
+    def facts(self) -> Facts:
+        return self._whole.facts
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        if self._stop():
+            raise Interrupted
+        return self._whole.batch(indices)
 
 
 class Batches:

@@ -19,7 +19,7 @@ from sfumato.core.checkpoint import Checkpoint, RunFolder
 from sfumato.core.divergence import IN_A_ROW, SLOWER, diagnose, finite
 from sfumato.core.ema import MovingAverage
 from sfumato.core.fingerprint import changes, fingerprint
-from sfumato.core.loader import Batches, Loader, Parts
+from sfumato.core.loader import Batches, Interrupted, Loader, Parts, Stoppable
 from sfumato.core.optim import optimiser_of
 from sfumato.core.rng import mix
 from sfumato.core.system import Loss, System, TrainConfig
@@ -197,7 +197,11 @@ class Trainer:
     # --- the run around it -----------------------------------------------------------------------
 
     def _run(self) -> Iterator[Report]:
-        self._begin()
+        try:
+            self._begin()
+        except Interrupted:
+            self.state = "stopped"
+            return
         while self.step < self.config.steps and not self._stopped():
             loader = Loader(self._batches, range(self.step, self.config.steps))
             try:
@@ -233,19 +237,17 @@ class Trainer:
 
     def _begin(self) -> None:
         """Make everything a step needs, then go on from the newest checkpoint, if there is one."""
-        self.system.to(self.device)
-        prepared = self.system.prepare(self.data)
+        newest = self._newest()
+        before = self.folder.read_env() if self.folder is not None and self.resume else {}
+        if self.config.precision == "auto" and "precision" in before:
+            self.precision = before["precision"]  # As measured then: measuring again may decide otherwise.
+        self.system.to(self.device).eval()
+        prepared = self.system.prepare(Stoppable(self.data, lambda: self._halt and self.state == "ready"))
         self.players = self.system.players()
         self.ranks.shard(self.system, self.players.values(), self.device)
         self._moving = {name: list(dict.fromkeys(p.parameters())) for name, p in self.players.items()}
         self._buffers = list(self.system.buffers())
         self._modules = [m for p in self.players.values() for m in p.modules]
-        self.system.eval()
-        before = self.folder.read_env() if self.folder is not None and self.resume else {}
-        if self.config.precision == "auto" and "precision" in before:
-            self.precision = before[
-                "precision"
-            ]  # What was measured then: measuring again may decide otherwise.
         dtype = dtype_of(self.precision, self.device)
         self.optimisers = {n: optimiser_of(p, self.config.steps, dtype) for n, p in self.players.items()}
         self.average = MovingAverage(self.system, self.config.ema) if self.config.ema else None
@@ -254,25 +256,28 @@ class Trainer:
             prepared, batch=self.config.batch, seed=self.config.seed, rows=rows, device=self.device
         )
         if self.folder is not None:
-            env = fingerprint(
-                self.data,
-                self.config,
-                processes=self.ranks.size,
-                precision=self.precision,
-                device=self.device,
-            )
-            self._enter(self.folder, before, env)
+            self._enter(self.folder, newest, before)
         self.state = "running"
 
-    def _enter(self, folder: RunFolder, before: Mapping[str, Any], env: Mapping[str, Any]) -> None:
+    def _newest(self) -> Checkpoint | None:
+        """The checkpoint to go on from; a ``UsageError`` if there is one and nobody asked to resume."""
+        if self.folder is None:
+            return None
         if self.ranks.first:
-            self._notes += folder.tidy()
+            self._notes += self.folder.tidy()
         self.ranks.wait()
-        newest = folder.newest()
+        newest = self.folder.newest()
         if newest is not None and not self.resume:
             raise UsageError(
-                f"'{folder.path}' holds a run at step {newest.step}; resume it, or choose another folder."
+                f"'{self.folder.path}' holds a run at step {newest.step}; "
+                "resume it, or choose another folder."
             )
+        return newest
+
+    def _enter(self, folder: RunFolder, newest: Checkpoint | None, before: Mapping[str, Any]) -> None:
+        env = fingerprint(
+            self.data, self.config, processes=self.ranks.size, precision=self.precision, device=self.device
+        )
         if self.ranks.first:
             folder.truncate_log(newest.step if newest is not None else 0)
             folder.write_env(env)
