@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfumato.core.request import Event, Images, Reconstruct
 from sfumato.core.rng import Rng
@@ -20,13 +20,16 @@ from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System
 from sfumato.data.dataset import Facts
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
 
+FIRST_LOGVAR = -6.0
+"""Of every latent before training: a decoder learns nothing from codes that drown in noise."""
+
 
 @dataclass(frozen=True)
 class KLConfig:
     """Network, weights of the loss, optimiser."""
 
     network: AutoencoderConfig = AutoencoderConfig()
-    kl: float = 1e-3
+    kl: float = 1e-4
     """Weight of the divergence of a latent number from a standard normal one, in nats."""
     edges: float = 1.0
     """Weight of the error in differences of neighbouring pixels."""
@@ -43,6 +46,9 @@ class KL(System[Reconstruct]):
         super().__init__()
         self.config = config
         self.network = Autoencoder(config.network)
+        moments = self.network.quant_conv if config.network.quant_conv else self.network.encoder.conv_out
+        if isinstance(moments, nn.Conv2d) and moments.bias is not None:
+            nn.init.constant_(moments.bias[config.network.latent_channels :], FIRST_LOGVAR)
 
     @classmethod
     def fit(cls, config: KLConfig, facts: Facts) -> KLConfig:
@@ -82,15 +88,15 @@ class KL(System[Reconstruct]):
         return self.network.decode(z.to(self.dtype)).float().clamp(-1, 1)
 
 
-SMALL = AutoencoderConfig(widths=(32, 64), blocks=1, groups=8, patch=2, attention=False)
+SMALL = AutoencoderConfig(widths=(64,), blocks=2, groups=8, patch=4, attention=False)
 """One latent cell for 4 x 4 pixels; convolutions never run at full resolution."""
 
 KL.presets = {
     "laptop": Preset(
-        KLConfig(SMALL, optim=OptimConfig(kind="adamw", lr=2e-3, betas=(0.9, 0.99), warmup=50, decay=0.3)),
+        KLConfig(SMALL, optim=OptimConfig(kind="muon", lr=4e-3, betas=(0.9, 0.99), warmup=50, decay=0.4)),
         data="shapes",
         size=64,
-        train=TrainConfig(steps=1200, batch=32, ema=0.995),
+        train=TrainConfig(steps=2200, batch=16, ema=0.99),
     ),
     "paper": Preset(
         KLConfig(AutoencoderConfig(), kl=1e-6, optim=OptimConfig(lr=4.5e-6 * 12, betas=(0.5, 0.9))),

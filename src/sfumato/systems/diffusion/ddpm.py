@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sfumato.compat.diffusers import DDPMFolder
+from sfumato.compat.part import Weights, fill
+from sfumato.compat.schedulers import SchedulerSpec, Walk, process_of, spec_of, walk
 from sfumato.core import guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.generate import in_turn
@@ -22,7 +27,7 @@ from sfumato.core.request import Event, Generate, Images, Progress, in_parts
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import DataError, UsageError, nearest
 from sfumato.nn.condition import Condition
 from sfumato.nn.unet import UNet, UNetConfig
 
@@ -54,6 +59,10 @@ class DDPMConfig:
     guidance: float = 1.0
     chunk: int = 256
     """Pictures sampled at a time."""
+    variance: Literal["small", "large"] = "small"
+    """Of the ancestral solver's noise: the posterior's, or that of one step of the process (section 3.2)."""
+    scheduler: SchedulerSpec | None = None
+    """How a model from diffusers spreads its steps; ``spacing`` then counts only in requests."""
 
 
 class DDPM(System[Generate]):
@@ -61,6 +70,7 @@ class DDPM(System[Generate]):
 
     tasks = (Generate,)
     Config = DDPMConfig
+    pipelines = ("DDPMPipeline",)
 
     def __init__(self, config: DDPMConfig):
         super().__init__()
@@ -128,11 +138,57 @@ class DDPM(System[Generate]):
             )
         if c.clip:
             denoise = guidance.clipped(denoise)
-        solver = solvers.named(request.solver or c.solver, eta=request.eta)
-        times = c.process.schedule.grid(request.steps or c.steps, request.spacing or c.spacing)
-        for step in solver(denoise, c.process, x, times, rng=rng):
+        solver, (times, start) = self._walk(request)
+        for step in solver(denoise, c.process, start * x, times, rng=rng):
             yield Progress(1 - step.t, partial(_itself, step.x0))
         yield Images(step.x.float().clamp(-1, 1))
+
+    def _walk(self, request: Generate) -> tuple[solvers.Solver, Walk]:
+        c, name, steps = self.config, request.solver or self.config.solver, request.steps or self.config.steps
+        solver = solvers.named(name, eta=request.eta)
+        if name == "ancestral":
+            solver = partial(solvers.ancestral, variance=c.variance)
+        if c.scheduler is None:
+            return solver, Walk(c.process.schedule.grid(steps, request.spacing or c.spacing), 1.0)
+        return solver, walk(c.scheduler, name, steps, request.spacing)
+
+    @classmethod
+    def from_diffusers(cls, folder: Path) -> DDPM:
+        """A folder of diffusers' ``DDPMPipeline``."""
+        found = DDPMFolder.read(folder)
+        spec = found.scheduler
+        if spec.variance == "learned" or spec.clip not in (None, 1.0):
+            raise DataError(
+                f"The scheduler in '{folder}' learns its variance, or clips elsewhere than at 1, "
+                "which DDPM does not; choose a model with a fixed variance."
+            )
+        config = DDPMConfig(
+            channels=found.unet.in_channels,
+            height=found.height,
+            width=found.width,
+            by_label=found.unet.classes > 0,
+            classes=tuple(str(i) for i in range(found.unet.classes)),
+            predicts=spec.predicts,
+            process=process_of(spec),
+            network=found.unet,
+            clip=spec.clip is not None,
+            solver=spec.solver,
+            steps=min(1000, spec.steps),
+            variance=spec.variance,
+            scheduler=spec,
+        )
+        with torch.device("meta"):
+            system = cls(config)
+        fill(system.denoiser.network, found.weights)
+        return system
+
+    def to_diffusers(self, folder: Path) -> None:
+        """A folder that diffusers' ``DDPMPipeline`` opens; it samples with the ancestral solver."""
+        c = self.config
+        spec = c.scheduler or spec_of(c.process, "ancestral", c.predicts)
+        spec = replace(spec, solver="ancestral", clip=1.0 if c.clip else None, variance=c.variance)
+        network = self.denoiser.network
+        DDPMFolder(network.config, Weights(network.state_dict()), spec, c.height, c.width).write(folder)
 
     def _labels(self, request: Generate) -> Tensor:
         classes, label = self.config.classes, request.label

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sfumato.compat.diffusers import StableDiffusionFolder
+from sfumato.compat.part import Weights, fill
+from sfumato.compat.schedulers import SchedulerSpec, Walk, process_of, spec_of, walk
 from sfumato.core import guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.generate import in_turn
@@ -23,6 +27,7 @@ from sfumato.core.process import Karras, Process, Spacing
 from sfumato.core.request import Event, Generate, Images, Progress, in_parts
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts
 from sfumato.data.text import WordTokenizer
 from sfumato.errors import DataError, UsageError
@@ -32,6 +37,9 @@ from sfumato.nn.condition import Condition
 from sfumato.nn.transformer import DiT, DiTConfig, Words, WordsConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.systems.autoencoders import kl
+
+CELLS_AT_ONCE = 4096
+"""Latent cells sampled together where a model from diffusers does not say: one picture of 512 x 512."""
 
 
 @runtime_checkable
@@ -65,6 +73,8 @@ class LDMConfig:
     guidance: float = 3.0
     chunk: int = 64
     """Pictures sampled at a time."""
+    scheduler: SchedulerSpec | None = None
+    """How a model from diffusers spreads its steps; ``spacing`` then counts only in requests."""
 
 
 class LDM(System[Generate]):
@@ -72,6 +82,7 @@ class LDM(System[Generate]):
 
     tasks = (Generate,)
     Config = LDMConfig
+    pipelines = ("StableDiffusionPipeline",)
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -169,11 +180,19 @@ class LDM(System[Generate]):
             request.guidance_interval,
             request.guidance_rescale,
         )
-        solver = solvers.named(request.solver or c.solver, eta=request.eta)
-        times = c.process.schedule.grid(request.steps or c.steps, request.spacing or c.spacing)
-        for step in solver(denoise, c.process, z, times, rng=rng):
+        solver, (times, start) = self._walk(request)
+        for step in solver(denoise, c.process, start * z, times, rng=rng):
             yield Progress(1 - step.t, partial(self._decode, step.x0))
         yield Images(self._decode(step.x), captions=tuple(prompts), notes=_notes(prompts, lost))
+
+    def _walk(self, request: Generate) -> tuple[solvers.Solver, Walk]:
+        c, name, steps = self.config, request.solver or self.config.solver, request.steps or self.config.steps
+        solver = solvers.named(name, eta=request.eta)
+        if c.scheduler is None:
+            return solver, Walk(c.process.schedule.grid(steps, request.spacing or c.spacing), 1.0)
+        if name == "plms" and c.predicts == "v":
+            solver = partial(solvers.plms, of="v")
+        return solver, walk(c.scheduler, name, steps, request.spacing)
 
     def _latent_shape(self, request: Generate) -> tuple[int, int, int]:
         height, width = request.height or self.config.height, request.width or self.config.width
@@ -194,6 +213,66 @@ class LDM(System[Generate]):
             return Condition(tokens=read)
         tokens, pooled = read
         return Condition(tokens=tokens, vector=pooled)
+
+    @classmethod
+    def from_diffusers(cls, folder: Path) -> LDM:
+        """Stable Diffusion 1.x or 2.x, from a folder of diffusers' ``StableDiffusionPipeline``."""
+        found = StableDiffusionFolder.read(folder)
+        cells = found.height * found.width // found.vae.factor**2
+        config = LDMConfig(
+            height=found.height,
+            width=found.width,
+            first_stage=found.vae,
+            text=found.text,
+            network=found.unet,
+            process=process_of(found.scheduler),
+            predicts=found.scheduler.predicts,
+            solver=found.scheduler.solver,
+            steps=50,
+            guidance=7.5,
+            chunk=max(1, min(64, CELLS_AT_ONCE // cells)),
+            scheduler=found.scheduler,
+        )
+        with torch.device("meta"):
+            system = cls(config, found.tokenizer)
+        for name, module in system._parts().items():
+            fill(module, found.weights[name])
+        latents = found.vae.latent_channels
+        system.latent_mean = torch.zeros(latents, 1, 1)
+        system.latent_std = torch.full((latents, 1, 1), 1 / found.scale)
+        return system
+
+    def to_diffusers(self, folder: Path) -> None:
+        """A folder that diffusers' ``StableDiffusionPipeline`` opens."""
+        c, std, network = self.config, self.latent_std.flatten(), self.denoiser.network
+        words = self.tokenizer
+        fits = isinstance(network, UNet) and not isinstance(c.text, WordsConfig)
+        if not fits or not isinstance(words, ClipTokenizer):
+            raise UsageError(
+                "diffusers' text-to-image pipeline has a U-Net and CLIP's text tower; this model has a "
+                "diffusion transformer or a vocabulary of its own, so it cannot be exported."
+            )
+        if self.latent_mean.any() or (std != std[0]).any():
+            raise UsageError(
+                "diffusers rescales all channels of a latent alike; this model does not, "
+                "so it cannot be exported."
+            )
+        scheduler = c.scheduler or spec_of(c.process, c.solver, c.predicts)
+        StableDiffusionFolder(
+            unet=network.config,
+            vae=c.first_stage,
+            text=c.text,
+            scale=1 / float(std[0]),
+            scheduler=scheduler,
+            tokenizer=words,
+            height=c.height,
+            width=c.width,
+            weights={name: Weights(module.state_dict()) for name, module in self._parts().items()},
+        ).write(folder)
+
+    def _parts(self) -> dict[str, nn.Module]:
+        """The networks by diffusers' names."""
+        return {"unet": self.denoiser.network, "vae": self.first_stage, "text_encoder": self.text}
 
     def _knows_shapes(self) -> bool:
         text = self.config.text
