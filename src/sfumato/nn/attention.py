@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-FUSED_FROM = 128
+FUSED_FROM = 64
 """Keys from which PyTorch's fused kernel beats plain products in fp32 on a CPU (measured)."""
-TILED_FROM = 512
-"""Keys from which bf16 attention on a CPU is computed in row blocks that stay in cache (measured)."""
-ROWS = 256
+BLOCK = 2**19
+"""Scores computed at once in half precision on a CPU: as many as stay in cache (measured)."""
+LEAST_ROWS = 256
+"""Queries in a block, however many keys there are (measured)."""
+TRANSPOSED_FROM = 512
+"""Keys from which v^T p^T is faster than p v (measured)."""
+KEPT = 2**26
+"""Scores that are kept for the gradient (128 MB a call); where there are more they are computed anew."""
 
 
 def attention(
@@ -22,29 +29,73 @@ def attention(
 ) -> Float[Tensor, "b h l d"]:
     """Softmax attention, softmax(q k^T / sqrt d + mask) v (Vaswani et al. 2017, eq. 1).
 
-    ``mask`` is added to the scores: 0 where a query may look, -inf where it may not.
+    ``mask`` is added to the scores: 0 where a query may look, -inf where it may not; it learns nothing.
     """
-    if q.device.type != "cpu" or (q.dtype == torch.float32 and k.shape[2] >= FUSED_FROM):
+    device = q.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    mask = None if mask is None else mask.to(q.dtype)
+    if device != "cpu" or (q.dtype == torch.float32 and k.shape[2] >= FUSED_FROM):
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    if k.shape[2] >= TILED_FROM and mask is None and not torch.is_grad_enabled():
-        return _tiled(q, k, v)
-    return _plain(q, k, v, mask)
+    with torch.autocast("cpu", enabled=False):  # which would take the softmax to fp32 and back
+        if torch.is_grad_enabled() and q.shape[:3].numel() * k.shape[2] <= KEPT:
+            return _look(q * q.shape[-1] ** -0.5, k.transpose(-1, -2), mask) @ v
+        return _Blockwise.apply(q, k, v, mask)
 
 
-def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
-    if mask is not None:
-        scores = scores + mask
-    return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+class _Blockwise(torch.autograd.Function):
+    """Attention that holds one block of scores at a time and computes it anew for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        ctx.save_for_backward(q, k, v, mask)
+        queries, keys, values = _flat(q * q.shape[-1] ** -0.5), _flat(k.transpose(2, 3)), _flat(v)
+        transposed = values.transpose(1, 2).contiguous() if k.shape[2] >= TRANSPOSED_FROM else None
+        out = torch.empty_like(queries)
+        for heads, rows in _blocks(queries, keys):
+            look = _look(queries[heads, rows], keys[heads], mask if mask is None else mask[rows])
+            if transposed is None:
+                out[heads, rows] = look @ values[heads]
+            else:
+                out[heads, rows] = (transposed[heads] @ look.mT).mT
+        return out.view(q.shape)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, mask = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        queries, keys, values, grads = _flat(q * scale), _flat(k.transpose(2, 3)), _flat(v), _flat(grad)
+        to_q = torch.empty_like(queries)
+        to_k, to_v = (torch.zeros_like(values, dtype=torch.float32) for _ in range(2))
+        for heads, rows in _blocks(queries, keys):
+            look = _look(queries[heads, rows], keys[heads], mask if mask is None else mask[rows])
+            to_v[heads] += look.mT @ grads[heads, rows]
+            scores = grads[heads, rows] @ values[heads].mT
+            scores = torch._softmax_backward_data(scores, look, -1, q.dtype)
+            to_q[heads, rows] = scores @ keys[heads].mT * scale
+            to_k[heads] += scores.mT @ queries[heads, rows]
+        return to_q.view(q.shape), to_k.to(k.dtype).view(k.shape), to_v.to(v.dtype).view(v.shape), None
 
 
-def _tiled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    b, heads, length, d = q.shape
-    out = torch.empty(b, heads, length, v.shape[-1], dtype=v.dtype)
-    q, k = q * d**-0.5, k.transpose(-1, -2)
-    for i in range(b):
-        for h in range(heads):
-            for start in range(0, length, ROWS):
-                rows = slice(start, start + ROWS)
-                out[i, h, rows] = (q[i, h, rows] @ k[i, h]).softmax(-1) @ v[i, h]
-    return out
+def _look(queries: Tensor, keys: Tensor, mask: Tensor | None) -> Tensor:
+    """How much each query looks at each key; the queries are scaled and the keys transposed already."""
+    scores = queries @ keys
+    return (scores if mask is None else scores + mask).softmax(-1)
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(0, 1).contiguous()
+
+
+def _blocks(queries: Tensor, keys: Tensor) -> list[tuple[slice, slice]]:
+    """Heads and rows of each block: several heads, or a part of one."""
+    (count, length, _), many = queries.shape, keys.shape[2]
+    heads = max(BLOCK // (length * many), 1)
+    rows = length if heads > 1 else max(BLOCK // many, LEAST_ROWS)
+    return [
+        (slice(i, i + heads), slice(j, j + rows))
+        for i in range(0, count, heads)
+        for j in range(0, length, rows)
+    ]
