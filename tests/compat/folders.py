@@ -121,6 +121,10 @@ def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(folder)
+    if one:  # the file published with Stable Diffusion 1.x says nothing of spacing
+        file = folder / "scheduler" / "scheduler_config.json"
+        said = json.loads(file.read_text())
+        file.write_text(json.dumps({k: v for k, v in said.items() if k != "timestep_spacing"}))
     return folder
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -145,7 +145,7 @@ def write_scheduler(spec: SchedulerSpec) -> dict[str, Any]:
         "beta_schedule": spec.betas,
         "beta_start": spec.first,
         "beta_end": spec.last,
-        "prediction_type": next(theirs for theirs, ours in PREDICTS.items() if ours == spec.predicts),
+        "prediction_type": _theirs(spec.predicts),
         "timestep_spacing": spec.spacing or OWN_SPACING[spec.solver],
         "steps_offset": spec.offset,
         "trained_betas": None,
@@ -185,8 +185,14 @@ def process_of(spec: SchedulerSpec) -> Process:
             return Process(Cosine(spec.steps, spec.zero_snr))
 
 
-def spec_of(process: Process, solver: str, predicts: Predicts) -> SchedulerSpec:
+def spec_of(process: Process, solver: str, predicts: str) -> SchedulerSpec:
     """The description of a process, for writing; only discrete ones have a place in diffusers."""
+    if predicts not in PREDICTS.values():
+        raise UsageError(
+            f"diffusers' schedulers know eps, v and x0, but this model predicts '{predicts}'; "
+            "it cannot be exported."
+        )
+    predicts = PREDICTS[_theirs(predicts)]
     match process.schedule:
         case LinearBetas(steps, zero_snr, first, last):
             return SchedulerSpec(solver, steps, "linear", first, last, predicts, zero_snr=zero_snr)
@@ -198,6 +204,10 @@ def spec_of(process: Process, solver: str, predicts: Predicts) -> SchedulerSpec:
         f"diffusers has no scheduler for {process.schedule!r}; "
         "export needs linear, scaled linear or cosine betas."
     )
+
+
+def _theirs(predicts: str) -> str:
+    return next(theirs for theirs, ours in PREDICTS.items() if ours == predicts)
 
 
 def ends_clean(spec: SchedulerSpec, solver: str) -> bool:
@@ -220,7 +230,7 @@ def grid_of(spec: SchedulerSpec, solver: str, steps: int) -> Float[Tensor, " s"]
     end = 0.0 if ends_clean(spec, solver) else 1 / spec.steps
     if solver in ("ddim", "plms") and index[-1] >= spec.steps // steps:
         end = float(index[-1] - spec.steps // steps + 1) / spec.steps
-    if spec.karras and solver in ("euler", "heun", "dpmpp_2m"):
+    if spec.karras:
         times = _karras(spec, solver, times)
     return torch.cat([times, times.new_tensor([end])])
 
@@ -255,3 +265,21 @@ def start_of(spec: SchedulerSpec, solver: str, times: Float[Tensor, " s"]) -> fl
     if solver not in ("euler", "heun") or (spec.spacing or OWN_SPACING[solver]) == "leading":
         return 1.0
     return float(process_of(spec).schedule.sigma(times[:1])[0])
+
+
+class Walk(NamedTuple):
+    """How a solver goes from noise to data."""
+
+    times: Float[Tensor, " s"]
+    start: float
+    """What standard normal noise is multiplied by first."""
+
+
+def walk(spec: SchedulerSpec, solver: str, steps: int, spacing: Spacing | None = None) -> Walk:
+    """The walk that diffusers' scheduler takes; ``spacing`` in place of its own, if given."""
+    if spacing == "karras":
+        spec = replace(spec, karras=True)
+    elif spacing is not None:
+        spec = replace(spec, karras=False, spacing=spacing)
+    times = grid_of(spec, solver, steps)
+    return Walk(times, start_of(spec, solver, times))

@@ -210,24 +210,43 @@ def plms(
     *,
     rng: Rng | None = None,
     project: Project | None = None,
+    of: Literal["eps", "v"] = "eps",
 ) -> Iterator[Step]:
     """Pseudo linear multi-step (Liu et al. 2022, PNDM, algorithm 2): the noise is extrapolated from up to
-    four evaluations (Adams-Bashforth), warmed up by improved Euler, which costs one evaluation more."""
+    four evaluations (Adams-Bashforth), warmed up by improved Euler, which costs one evaluation more.
+
+    With ``of="v"``, velocities are extrapolated instead, as public samplers do for networks that predict
+    them. A walk of a single step is Euler's."""
     past: list[Tensor] = []
     for leg in _legs(process, x, times):
-        n, x0 = _noise_in(denoise, x, leg.t, leg.now)
+        x0 = denoise(x, leg.t).x0
         ahead = process.step(x, x0, leg.now, leg.then)
-        if leg.now.alpha > 0:
+        if leg.now.alpha > 0 and len(times) > 2:
+            said = _said(x, x0, leg.now, of)
             if past:
-                mixed = _adams_bashforth([n, *past])
+                mixed = _adams_bashforth([said, *past])
+            elif leg.then.sigma > 0:
+                mixed = (said + _said(ahead, denoise(ahead, leg.s).x0, leg.then, of)) / 2
             else:
-                mixed = (n + _noise_in(denoise, ahead, leg.s, leg.then)[0]) / 2 if leg.then.sigma > 0 else n
-            x0_mixed = (x - leg.now.sigma * mixed) / leg.now.alpha
-            ahead = process.step(x, x0_mixed, leg.now, leg.then)
-            past = [n, *past][:3]
+                mixed = said
+            ahead = process.step(x, _meant(x, mixed, leg.now, of), leg.now, leg.then)
+            past = [said, *past][:3]
         x = ahead
         yield (step := _arrive(x, x0, leg, project))
         x = step.x
+
+
+def _said(x: Tensor, x0: Tensor, level: Level, of: Literal["eps", "v"]) -> Tensor:
+    """What a network that predicts noise or velocity has said if the clean data is ``x0``."""
+    n = (x - level.alpha * x0) / level.sigma
+    return n if of == "eps" else level.alpha * n - level.sigma * x0
+
+
+def _meant(x: Tensor, said: Tensor, level: Level, of: Literal["eps", "v"]) -> Tensor:
+    """The clean data if a network has said this."""
+    if of == "eps":
+        return (x - level.sigma * said) / level.alpha
+    return (level.alpha * x - level.sigma * said) / (level.alpha**2 + level.sigma**2)
 
 
 def _noise_in(denoise: Denoise, x: Tensor, t: Tensor, level: Level) -> tuple[Tensor, Tensor]:

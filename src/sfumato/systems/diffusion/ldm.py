@@ -30,6 +30,7 @@ from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts
 from sfumato.data.text import WordTokenizer
+from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
 from sfumato.nn.clip_text import ClipText, ClipTextConfig
@@ -129,7 +130,8 @@ class LDM(System[Generate]):
         means, stds, ids = [], [], []
         for rows in torch.arange(len(data)).split(128):
             batch = data.batch(rows)
-            mean, logvar = self.first_stage.encode(batch["image"].to(self.device))
+            with autocast("auto", self.device):
+                mean, logvar = self.first_stage.encode(batch["image"].to(self.device))
             means.append(mean.half().cpu())
             stds.append((logvar.float() / 2).exp().half().cpu())
             ids.append(self.tokenizer.encode(_captions(batch, data.facts))[0])
@@ -244,10 +246,13 @@ class LDM(System[Generate]):
 
     def to_diffusers(self, folder: Path) -> None:
         """A folder that diffusers' ``StableDiffusionPipeline`` opens."""
-        c, std, network = self.config, self.latent_std.flatten(), self.denoiser.network
-        words = self.tokenizer
-        fits = isinstance(network, UNet) and not isinstance(c.text, WordsConfig)
-        if not fits or not isinstance(words, ClipTokenizer):
+        c, network, words = self.config, self.denoiser.network, self.tokenizer
+        std = self.latent_std.flatten()
+        if (
+            isinstance(network, DiT)
+            or isinstance(c.text, WordsConfig)
+            or not isinstance(words, ClipTokenizer)
+        ):
             raise UsageError(
                 "diffusers' text-to-image pipeline has a U-Net and CLIP's text tower; this model has a "
                 "diffusion transformer or a vocabulary of its own, so it cannot be exported."
