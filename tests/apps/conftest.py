@@ -8,7 +8,7 @@ import pytest
 
 from sfumato.apps.cli import main
 
-TINY = ("--batch", "8", "--network.widths", "16", "32", "--precision", "fp32", "--quiet")
+TINY = ("--batch", "8", "--network.widths", "16", "32", "--precision", "fp32", "--previews", "1", "--quiet")
 
 
 @pytest.fixture(scope="session")

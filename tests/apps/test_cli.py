@@ -102,7 +102,9 @@ def test_where_an_error_arose_is_shown_when_asked_for(monkeypatch):
 
 def test_a_place_that_cannot_be_written_is_an_error_of_storage(run, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert main(["generate", "--model", str(run), "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
+    assert (
+        main(["generate", "--model", str(run), "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
+    )
     assert "error:" in capsys.readouterr().err
 
 

@@ -34,6 +34,8 @@ class Options(Common):
     """A model that comes with the package, or a run folder."""
     seed: int = 0
     """The first picture's seed; the next picture has the next."""
+    steps: int | None = None
+    """How many steps the solver takes; by default the model's own."""
 
 
 def main(options: Options) -> int:
@@ -47,7 +49,7 @@ def main(options: Options) -> int:
     talk.note(f"loading '{options.model}'")
     folder = load.folder_of(options.model)
     system = load.load(folder)
-    request = Generate(prompt=PROMPTS, count=len(PROMPTS), seed=options.seed)
+    request = Generate(prompt=PROMPTS, count=len(PROMPTS), seed=options.seed, steps=options.steps)
     before = time.monotonic()
     with Bar("generating", talk) as bar:
         pictures = sample(system, request, Source.of(folder, options.model), report=bar.update)

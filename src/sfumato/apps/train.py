@@ -68,6 +68,8 @@ class Options(Common):
     """How many steps the first stage takes, where there is one."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..."""
+    previews: int | None = None
+    """Pictures in each grid of samples; 0 makes none. By default 16, of large pictures 4."""
     tensorboard: bool = False
     """Also write curves for TensorBoard into the run folder."""
     allow_network: bool = False
@@ -105,7 +107,7 @@ def main(options: Options) -> int:
             base_steps=options.base_steps,
             allow_network=options.allow_network,
         )
-    code = Training(options.device, options.tensorboard, talk, first).carry_out(plan)
+    code = Training(options.device, options.tensorboard, talk, first, options.previews).carry_out(plan)
     if code == 0 and first:
         if talk.as_json:
             write(json.dumps({"run": str(plan.out), "state": "finished"}))
@@ -158,6 +160,7 @@ class Training:
     talk: Talk
     first: bool
     """Whether this process speaks and writes."""
+    previews: int | None = None
 
     def carry_out(self, plan: Plan) -> int:
         """Train what the plan says, its first stage before it."""
@@ -202,7 +205,9 @@ class Training:
         curves = tensorboard(plan.out / "tensorboard") if self.tensorboard and self.first else None
         resume = (plan.out / "checkpoints").exists()
         trainer = Trainer(system, plan.data, plan.train, folder, device=place, resume=resume)
-        watch = Watch(trainer, plan.data, plan.out, self.talk, curves=curves, first=self.first)
+        watch = Watch(
+            trainer, plan.data, plan.out, self.talk, curves=curves, first=self.first, previews=self.previews
+        )
         with stopping_on_signals(trainer, self.talk) as signals, Bar("training", self.talk) as bar:
             for report in trainer.run():
                 watch.see(report, bar)

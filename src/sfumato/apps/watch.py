@@ -52,10 +52,18 @@ class Watch:
     """Follows the reports of one training."""
 
     def __init__(
-        self, trainer: Trainer, data: Dataset, folder: Path, talk: Talk, *, curves: Curves | None, first: bool
+        self,
+        trainer: Trainer,
+        data: Dataset,
+        folder: Path,
+        talk: Talk,
+        *,
+        curves: Curves | None,
+        first: bool,
+        previews: int | None = None,
     ):
         self.trainer, self.data, self.folder, self.talk, self.curves = trainer, data, folder, talk, curves
-        self.first = first
+        self.previews, self.first = previews, first
         """Whether this process speaks and writes."""
         self.last_grid: Path | None = None
         self._began: int | None = None
@@ -96,7 +104,7 @@ class Watch:
     def _grid(self, step: int) -> None:
         """All processes make the pictures, for each holds a part of the weights; the first writes them."""
         with self.trainer.averaged():
-            pixels = preview(self.trainer, self.data)
+            pixels = preview(self.trainer, self.data, self.previews)
         if pixels is not None and self.first:
             path = self.folder / "samples" / f"{step:06d}.png"
             images.save_png(images.grid(pixels), path, {"step": step})
@@ -104,14 +112,16 @@ class Watch:
 
 
 @torch.no_grad()
-def preview(trainer: Trainer, data: Dataset) -> torch.Tensor | None:
+def preview(trainer: Trainer, data: Dataset, wanted: int | None = None) -> torch.Tensor | None:
     """Pictures that show how training goes; none if there is nothing to see or training is to stop."""
     system, facts = trainer.system, data.facts
-    count = min(len(data), PREVIEWS[max(facts.height, facts.width) > LARGE])
+    count = PREVIEWS[max(facts.height, facts.width) > LARGE] if wanted is None else wanted
+    if count < 1:
+        return None
     system.eval()
     request = system.preview(count, seed=trainer.config.seed)
     if request is None and Reconstruct in system.tasks:
-        originals = data.batch(torch.arange(count // 2))["image"]
+        originals = data.batch(torch.arange(min(len(data), (count + 1) // 2)))["image"]
         request = Reconstruct(images=originals, count=len(originals))
     if request is None:
         return None

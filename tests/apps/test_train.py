@@ -1,0 +1,234 @@
+"""Training from the command line: the plan, the pictures, the card, signals, and going on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import sfumato
+from sfumato.apps.cli import main, split
+from sfumato.apps.plan import leaves, new, override
+from sfumato.apps.talk import Talk
+from sfumato.apps.train import Options, stopping_on_signals
+from sfumato.apps.watch import due
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.trainer import Trainer
+from sfumato.errors import DataError, UsageError
+from tests.apps.conftest import TINY
+
+
+def test_a_finished_run_has_all_its_files(run):
+    names = {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        "env.json",
+        "log.jsonl",
+        "samples",
+        "checkpoints",
+    }
+    assert names <= {path.name for path in run.iterdir()}
+    assert [path.name for path in sorted((run / "samples").iterdir())] == ["000001.png", "000002.png"]
+    assert main(["verify", str(run), "--json"]) == 0
+
+
+def test_the_card_is_what_hugging_face_reads_and_names_the_exact_command(run):
+    card = (run / "README.md").read_text()
+    front = card.split("---")[1]
+    assert "license: apache-2.0" in front
+    assert "library_name: sfumato" in front
+    command = "sfumato train ddpm digits-by-label --data digits --size 8 --steps 2 --batch 8 --seed 0 "
+    assert command + f"--network.widths 16 32 --precision fp32 --out {run}" in card
+    assert "![Pictures at the end of training](samples/000002.png)" in card
+
+
+def test_the_plan_comes_first(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    args = [
+        "train",
+        "ddpm",
+        "digits",
+        "--out",
+        out,
+        "--steps",
+        "1",
+        "--batch",
+        "8",
+        "--network.widths",
+        "16",
+        "32",
+    ]
+    assert main(args) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{out}\n"
+    for words in ("ddpm, preset digits", "1,200 examples", "denoiser", "1 of 8 pictures", "MB", "finished:"):
+        assert words in said.err
+    assert main(args) == 2
+    assert "already holds a run; go on with --resume, or choose another --out" in capsys.readouterr().err
+
+
+def test_json_gives_one_line_a_logged_step(tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert (
+        main(["train", "ddpm", "digits", "--out", out, "--steps", "3", "--log-every", "1", "--json", *TINY])
+        == 0
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("step") for line in lines] == [1, 2, 3, None]
+    assert {"images_per_second", "waiting", "denoiser/mse"} <= lines[0].keys()
+    assert lines[-1] == {"run": out, "state": "finished"}
+
+
+def test_tensorboard_gets_curves(tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", "ddpm", "digits", "--out", str(out), "--steps", "1", "--tensorboard", *TINY]) == 0
+    assert list((out / "tensorboard").glob("events.*"))
+
+
+def test_a_killed_run_goes_on_and_a_running_one_is_locked(tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train", "ddpm", "digits", "--out", str(out), "--steps", "100000", "--log-every", "1", *TINY]
+    process = subprocess.Popen([sys.executable, "-m", "sfumato", *command], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(out / "samples" / "000001.png", process)
+        assert main(["train", "--resume", "--out", str(out)]) == 75
+        assert f"in use by pid {process.pid}" in capsys.readouterr().err
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    finally:
+        process.kill()
+        process.stderr.close()
+    newest = RunFolder.open(out).newest()
+    assert newest is not None
+    told = json.loads((out / "config.json").read_text())
+    told["train"]["steps"] = newest.step + 2
+    (out / "config.json").write_text(json.dumps(told))
+    assert main(["train", "--resume", "--out", str(out), "-q"]) == 0
+    steps = [record["step"] for record in RunFolder.open(out).records()]
+    assert steps == list(range(1, newest.step + 3))
+
+
+def wait_for(path, process) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_the_first_signal_asks_and_the_second_ends_at_once(run):
+    plan = new("ddpm", "digits-by-label", run, settings=["--network.widths", "16", "32"])
+    trainer = Trainer(plan.build(), plan.data, plan.train)
+    before = signal.getsignal(signal.SIGINT)
+    with stopping_on_signals(trainer, Talk(quiet=True)) as came:
+        signal.raise_signal(signal.SIGINT)
+        assert trainer.stopping
+        assert came == [signal.SIGINT]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_system_with_a_first_stage_trains_it_first(tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = {"network.width": 16, "network.depth": 1, "network.heads": 2}
+    plan = new("ldm", "shapes", out, data="digits", size=8)
+    assert plan.first_stage().recipe.system == "kl"
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    folder = tmp_path / "pictures"
+    assert main(["data", "shapes", "--size", "16", "--out", str(tmp_path / "sheet.png")]) == 0
+    folder.mkdir()
+    (tmp_path / "sheet.png").rename(folder / "a.png")
+    (folder / "a.txt").write_text("many shapes")
+    args = [
+        "train",
+        "ldm",
+        "laptop",
+        "--data",
+        str(folder),
+        "--size",
+        "16",
+        "--out",
+        str(out),
+        "--steps",
+        "1",
+    ]
+    assert main([*args, "--base-steps", "1", "--batch", "4", "-q", *words]) == 0
+    assert (out / "first_stage" / "model.safetensors").exists()
+    assert (
+        main(["generate", "many shapes", "--model", str(out), "--steps", "2", "--out", str(tmp_path / "g")])
+        == 0
+    )
+    capsys.readouterr()
+    assert main(["cite", str(out)]) == 0
+    assert "rombach2022high" in capsys.readouterr().out
+    other = [
+        "train",
+        "ldm",
+        "laptop",
+        "--data",
+        str(folder),
+        "--size",
+        "16",
+        "--steps",
+        "1",
+        "--batch",
+        "4",
+        "-q",
+    ]
+    base = ["--base", str(out / "first_stage"), "--out", str(tmp_path / "other")]
+    assert main([*other, *base, *words]) == 0
+    assert not (tmp_path / "other" / "first_stage").exists()
+
+
+def test_as_a_function_it_returns_the_system(tmp_path):
+    settings = {"network.widths": (16, 32)}
+    system = sfumato.train("ddpm", "digits", out=tmp_path / "a", steps=1, settings=settings, quiet=True)
+    assert system.config.network.widths == (16, 32)
+    assert not system.training
+
+
+def test_a_missing_base_is_an_error(tmp_path, capsys):
+    args = ["train", "ldm", "shapes", "--base", str(tmp_path / "none"), "--out", str(tmp_path / "x")]
+    with pytest.raises(DataError, match="holds no finished run"):
+        raise_from(args)
+
+
+def raise_from(args: list[str]) -> None:
+    main([*args, "-v"])
+
+
+def test_settings_reach_every_depth():
+    config = sfumato.registry.find("ddpm", sfumato.SYSTEMS, "system").presets["digits"].config
+    changed = override(config, ["--network.dropout", "0.3", "--optim.lr=0.5", "--drop", "0.2"], "ddpm digits")
+    assert (changed.network.dropout, changed.optim.lr, changed.drop) == (0.3, 0.5, 0.2)
+    assert leaves(changed) | {"network.dropout": 0, "optim.lr": 0, "drop": 0} == leaves(config) | {
+        "network.dropout": 0,
+        "optim.lr": 0,
+        "drop": 0,
+    }
+    with pytest.raises(UsageError, match=r"is no setting of train ddpm digits; did you mean '--optim\.lr'"):
+        override(config, ["--optim.lrr", "3"], "ddpm digits")
+
+
+def test_arguments_are_parted_into_ours_and_the_system_s():
+    args = ["ddpm", "digits", "--optim.lr", "-3", "--steps", "5", "--network.widths", "1", "2", "-q"]
+    mine, settings = split(args, Options)
+    assert mine == ["ddpm", "digits", "--steps", "5", "-q"]
+    assert settings == ["--optim.lr", "-3", "--network.widths", "1", "2"]
+
+
+def test_help_shows_the_settings_of_the_system(capsys):
+    assert main(["train", "ddpm", "digits", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--network.widths" in out
+    assert "--resume" in out
+
+
+def test_pictures_come_at_growing_intervals():
+    assert [step for step in range(1, 600) if due(step)] == [1, 2, 5, 10, 20, 50, 100, 200, 500]
