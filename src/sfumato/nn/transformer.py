@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import gelu, silu
+from torch.nn.functional import relu, silu
 
 from sfumato.nn.attention import attention
 from sfumato.nn.condition import Condition
@@ -41,9 +41,10 @@ class DiT(nn.Module):
     """Diffusion transformer (Peebles & Xie 2023) whose picture tokens look at each other and at the words.
 
     Time and ``Condition.vector`` scale and shift every layer (adaLN-Zero, section 3.2). Words are keys and
-    values of the same attention in which the picture is (joint attention, as in Nichol et al. 2021,
-    GLIDE, section 2.3); queries and keys are normalised (Henry et al. 2020), which keeps Muon's large steps
-    stable. Any height and width that are multiples of ``patch`` will do.
+    values of the same attention in which the picture is (joint attention, as in Nichol et al. 2021, GLIDE,
+    section 2.3). Queries and keys are normalised (Dehghani et al. 2023, section 2), which keeps Muon's large
+    steps stable; feed-forward layers square their rectifier (So et al. 2021). Any height and width that are
+    multiples of ``patch`` will do.
     """
 
     def __init__(self, config: DiTConfig):
@@ -68,7 +69,8 @@ class DiT(nn.Module):
         if self.vector is not None and cond.vector is not None:
             told = told + self.vector(cond.vector)
         told = silu(told)
-        h = self.enter(_patches(x, p)) + _positions(rows, columns, self.config.width).to(x)
+        h = self.enter(_patches(x, p))
+        h = h + _positions(rows, columns, self.config.width).to(h)
         for block in self.blocks:
             h = block(h, told, cond.tokens)
         shift, scale = self.modulation(told)[:, None].chunk(2, -1)
@@ -102,9 +104,9 @@ class _Block(nn.Module):
         if self.words is not None and tokens is not None:
             more_k, more_v = _heads(self.words(tokens), 2, self.heads)
             k, v = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2)
-        seen = attention(_unit(q), _unit(k), v).transpose(1, 2).flatten(2)
+        seen = attention(_normalised(q), _normalised(k), v).transpose(1, 2).flatten(2)
         x = x + gate * self.to_out(seen)
-        h = gelu(self.feed(_normalised(x) * (1 + scale2) + shift2), approximate="tanh")
+        h = relu(self.feed(_normalised(x) * (1 + scale2) + shift2)).square()
         return x + gate2 * self.back(h)
 
 
@@ -113,7 +115,7 @@ class WordsConfig:
     """The shape of a text tower over whole words, trained together with what it serves."""
 
     vocabulary: tuple[str, ...] = ()
-    length: int = 48
+    length: int = 40
     """Words it can read; more are reported and cut."""
     width: int = 128
     depth: int = 2
@@ -137,7 +139,7 @@ class Words(nn.Module):
 
     def forward(self, ids: Int[Tensor, "b l"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
         """One vector a place, and their mean over the places that hold a word."""
-        x = self.embedding(ids) + self.position
+        x = (self.embedding(ids) + self.position).to(_computing(self.embedding.weight))
         for block in self.blocks:
             x = block(x)
         x = _normalised(x)
@@ -156,8 +158,8 @@ class _Reader(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         q, k, v = _heads(self.to_qkv(_normalised(x)), 3, self.heads)
-        x = x + self.to_out(attention(_unit(q), _unit(k), v).transpose(1, 2).flatten(2))
-        return x + self.back(gelu(self.feed(_normalised(x)), approximate="tanh"))
+        x = x + self.to_out(attention(_normalised(q), _normalised(k), v).transpose(1, 2).flatten(2))
+        return x + self.back(relu(self.feed(_normalised(x))).square())
 
 
 def _heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
@@ -165,13 +167,16 @@ def _heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     return x.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
+def _computing(weight: Tensor) -> torch.dtype:
+    """The dtype of matrix products with ``weight``, which autocast may lower."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
 def _normalised(x: Tensor) -> Tensor:
-    return nn.functional.layer_norm(x, x.shape[-1:])
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Vectors of length sqrt(d): attention scores stay within +-sqrt(d)."""
-    return nn.functional.rms_norm(x, x.shape[-1:])
+    """Mean 0 and variance 1 over the last axis, in x's own dtype (autocast would answer in fp32)."""
+    with torch.autocast(x.device.type, enabled=False):
+        return nn.functional.layer_norm(x, x.shape[-1:])
 
 
 def _zeroed(layer: nn.Linear) -> nn.Linear:
