@@ -79,7 +79,8 @@ class KL(System[Reconstruct]):
     def run(self, request: Reconstruct) -> Iterator[Event]:
         """Encode, draw from the posterior with the request's seeds, decode."""
         x = request.images.to(self.device)
-        yield Images(self.reconstruct(x, Rng.sampling(request.seed, len(x))))
+        rng = Rng.sampling(request.seed, len(x))
+        yield Images(self.reconstruct(x, rng), seeds=tuple(rng.seeds))
 
     def reconstruct(self, x: Float[Tensor, "b c h w"], rng: Rng) -> Float[Tensor, "b c h w"]:
         """Through a latent drawn from the posterior and back."""

@@ -1,0 +1,360 @@
+"""What every system promises, over all of the registry: a new system is covered without a word here.
+
+Each is taken with its first preset, the one for a laptop, as it is: only batch and steps are cut, and layers
+that start at zero are woken, since they would hide everything that lies before them.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sfumato import config as plain
+from sfumato.apps import facts as told
+from sfumato.apps.load import load
+from sfumato.apps.plan import leaves, override
+from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.request import Generate, Images, Progress, Reconstruct, Request
+from sfumato.core.rng import Rng
+from sfumato.core.system import Preset, System, TrainConfig
+from sfumato.core.trainer import Report, Trainer
+from sfumato.data import open_data
+from sfumato.data.dataset import Dataset, Facts, Subset
+from sfumato.data.shapes import Shapes
+from sfumato.errors import UsageError
+from sfumato.images import save_png, to_pil
+from sfumato.registry import SYSTEMS, find
+
+BATCH, COUNT, SEED = 4, 3, 5
+GREY_LEVEL = 1 / 127.5
+PRESETS = [(name, preset) for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets]
+
+
+class Odd:
+    """A dataset like none of ours: grey, not square, with classes and captions."""
+
+    facts = Facts(
+        "odd",
+        channels=1,
+        height=24,
+        width=40,
+        fields=frozenset({"image", "label", "caption"}),
+        classes=("plain", "wavy", "loud"),
+        words=("plain", "wavy", "loud", "picture"),
+        fingerprint="odd",
+    )
+
+    def __len__(self) -> int:
+        return 7
+
+    def batch(self, indices: Tensor) -> Mapping[str, Any]:
+        waves = torch.arange(24.0 * 40).view(1, 1, 24, 40) * (1 + indices.view(-1, 1, 1, 1))
+        label = indices % 3
+        captions = [f"{self.facts.classes[i]} picture" for i in label.tolist()]
+        return {"image": torch.sin(waves / 50), "label": label, "caption": captions}
+
+
+# --- a system, trained for a moment ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A system with its laptop preset, a little data, and a run of two steps on disk."""
+
+    name: str
+    kind: type[System[Any]]
+    preset: Preset
+    data: Dataset
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Pictures on disk with captions and classes, for presets that want your own."""
+    folder = tmp_path_factory.mktemp("photos")
+    shapes = Shapes("test", 48, length=8)
+    batch = shapes.batch(torch.arange(8))
+    for i, (image, caption) in enumerate(zip(batch["image"], batch["caption"], strict=True)):
+        file = folder / ("even", "odd")[i % 2] / f"{i}.png"
+        save_png(to_pil(image[:, : 40 + i]), file)
+        file.with_suffix(".txt").write_text(caption)
+    return folder
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
+def case(request, photos, tmp_path_factory) -> Case:
+    name = request.param
+    kind = find(name, SYSTEMS, "system")
+    preset = next(iter(kind.presets.values()))
+    where = str(photos) if preset.data == "folder" else preset.data
+    whole = open_data(where, size=preset.size, needs=kind.needs)
+    data = Subset(whole, range(min(8, len(whole))))
+    path = tmp_path_factory.mktemp("runs") / name
+    system = built(kind, preset, data.facts)
+    recipe = Recipe(name, plain.to_dict(system.config), data=where, size=preset.size)
+    trained(system, preset, data, 2, RunFolder.create(path, recipe))
+    return Case(name, kind, preset, data, path)
+
+
+@pytest.fixture(scope="module")
+def model(case) -> System[Any]:
+    """What a user has: the run, loaded."""
+    return load(case.folder, precision="fp32", device="cpu")
+
+
+def built(kind: type[System[Any]], preset: Preset, facts: Facts) -> System[Any]:
+    """The preset's system for a dataset, upon an untrained base of the preset's own kind if it needs one."""
+    torch.manual_seed(0)
+    system = kind(kind.fit(preset.config, facts))
+    if preset.base is not None:
+        below = find(preset.base[0], SYSTEMS, "system")
+        system.adopt(built(below, below.presets[preset.base[1]], facts))
+    for p in system.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.03)
+    return system
+
+
+def trained(
+    system: System[Any], preset: Preset, data: Dataset, steps: int, folder: RunFolder | None = None
+) -> list[Report]:
+    """Train by the preset's own rules; only batch and steps are cut."""
+    settings = replace(preset.train, steps=steps, batch=BATCH, accumulate=1, precision="fp32", log_every=1)
+    return list(Trainer(system, data, settings, folder, device=torch.device("cpu")).run())
+
+
+# --- what one asks, by kind of request: a new kind of request adds an entry --------------------------
+
+
+def generate(system: System[Any], data: Dataset, rows: range) -> Generate:
+    request = Generate(seed=SEED, count=COUNT, steps=3, guidance=2.0)
+    if "caption" in system.hears:
+        request = replace(request, prompt=("a red circle", "", "two objects on a white background"))
+    if "label" in system.hears:
+        request = replace(request, label=(1, 0))
+    return request.part(rows.start, rows.stop)
+
+
+def reconstruct(system: System[Any], data: Dataset, rows: range) -> Reconstruct:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Reconstruct(seed=SEED + rows.start, count=len(rows), images=images)
+
+
+ASK: dict[type[Request], Callable[[System[Any], Dataset, range], Request]] = {
+    Generate: generate,
+    Reconstruct: reconstruct,
+}
+
+
+def served(system: System[Any], request: Request) -> tuple[list[Progress], Images]:
+    *progress, result = system.run(request)
+    assert all(isinstance(event, Progress) for event in progress)
+    assert isinstance(result, Images)
+    return progress, result
+
+
+def pictures(system: System[Any], data: Dataset, rows: range = range(COUNT)) -> list[Tensor]:
+    """The answers to one request of each task."""
+    return [served(system, ASK[task](system, data, rows))[1].pixels for task in system.tasks]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# --- training ----------------------------------------------------------------------------------------
+
+
+def test_one_step_moves_every_player_and_nothing_else(case):
+    system = built(case.kind, case.preset, case.data.facts)
+    before = {name: p.detach().clone() for name, p in system.named_parameters()}
+    [report] = trained(system, case.preset, case.data, 1)
+    moved = {name for name, p in system.named_parameters() if not torch.equal(p, before[name])}
+    players = system.players()
+    theirs = {id(p) for player in players.values() for p in player.parameters()}
+    assert moved == {name for name, p in system.named_parameters() if id(p) in theirs}
+
+    logs = report.values()
+    assert {key.split("/")[0] for key in logs} == players.keys()
+    assert all(f"{name}/norm" in logs and len(logs) > len(players) for name in players)
+    assert torch.tensor(list(logs.values())).isfinite().all(), logs
+
+
+def test_it_fits_itself_to_a_dataset(case):
+    data, facts = Odd(), Odd.facts
+    system = built(case.kind, case.preset, facts)
+    [report] = trained(system, case.preset, data, 1)
+    assert torch.tensor(list(report.values().values())).isfinite().all()
+    for answer in pictures(system.eval(), data):
+        assert answer.shape == (COUNT, facts.channels, facts.height, facts.width)
+
+
+# --- serving -----------------------------------------------------------------------------------------
+
+
+def test_every_task_is_served_by_progress_and_one_result(case, model):
+    facts = case.data.facts
+    assert model.tasks
+    for task in model.tasks:
+        request = ASK[task](model, case.data, range(COUNT))
+        progress, result = served(model, request)
+        assert result.pixels.shape == (COUNT, facts.channels, facts.height, facts.width)
+        assert result.pixels.dtype == torch.float32
+        assert result.pixels.isfinite().all()
+        assert -1 <= result.pixels.min() < result.pixels.max() <= 1
+        assert result.seeds == tuple(range(SEED, SEED + COUNT))
+        done = [event.done for event in progress]
+        assert done == sorted(done)
+        assert all(0 < share <= 1 for share in done)
+        for look in [event.preview for event in progress if event.preview is not None]:
+            assert look().shape == result.pixels.shape
+
+
+def test_its_preview_is_a_request_that_it_serves(model):
+    request = model.preview(2, SEED)
+    if request is None:
+        return
+    assert isinstance(request, model.tasks)
+    assert (request.count, request.seed) == (2, SEED)
+    assert len(served(model, replace(request, steps=2))[1].pixels) == 2
+
+
+def test_what_it_hears_changes_the_picture(case, model):
+    other = {"caption": {"prompt": "a blue cross"}, "label": {"label": 2}}
+    for sense in model.hears:
+        request = generate(model, case.data, range(1))
+        changed = replace(request, **other[sense])
+        assert not torch.equal(*(served(model, asked)[1].pixels for asked in (request, changed))), sense
+
+
+def test_saved_and_loaded_it_answers_the_same(case, model, tmp_path):
+    again = case.kind(plain.from_dict(case.kind.Config, plain.to_dict(model.config))).eval()
+    again.load_state_dict(model.state_dict())
+    expected = pictures(again, case.data)
+    folder = RunFolder.create(tmp_path / "copy", Recipe(case.name, plain.to_dict(again.config)))
+    folder.write_model(again.state_dict())
+    assert equal(pictures(load(folder.path, precision="fp32", device="cpu"), case.data), expected)
+    assert all(finding.whole for finding in RunFolder(case.folder).verify())
+
+
+def test_it_answers_in_half_precision(case):
+    for answer in pictures(load(case.folder, precision="bf16", device="cpu"), case.data):
+        assert answer.dtype == torch.float32
+        assert answer.isfinite().all()
+
+
+# --- seeds -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> dict[int, list[Tensor]]:
+    """Whatever is drawn in this test, by the seed of its stream."""
+    seen: dict[int, list[Tensor]] = defaultdict(list)
+    for name in ("normal", "uniform", "integers", "chi_square"):
+
+        def draw(rng: Rng, *arguments: Any, original: Any = getattr(Rng, name)) -> Tensor:
+            values = original(rng, *arguments)
+            for seed, value in zip(rng.seeds, values, strict=True):
+                seen[seed].append(value.clone())
+            return values
+
+        monkeypatch.setattr(Rng, name, draw)
+    return seen
+
+
+def test_same_seed_same_sample_and_no_other_source_of_chance(case, model):
+    before = torch.get_rng_state()
+    first = pictures(model, case.data)
+    assert torch.equal(torch.get_rng_state(), before), "it drew from the global generator"
+    torch.manual_seed(99)
+    assert equal(pictures(model, case.data), first)
+    for task in model.tasks:
+        request = ASK[task](model, case.data, range(COUNT))
+        other = served(model, replace(request, seed=SEED + 100))[1].pixels
+        assert not torch.equal(other, served(model, request)[1].pixels)
+
+
+def test_a_sample_does_not_depend_on_its_neighbours(case, model, drawn):
+    together = pictures(model, case.data)
+    in_company = {seed: list(values) for seed, values in drawn.items()}
+    assert in_company.keys() == set(range(SEED, SEED + COUNT))
+    for i in range(COUNT):
+        drawn.clear()
+        alone = pictures(model, case.data, range(i, i + 1))
+        assert drawn.keys() == {SEED + i}
+        assert equal(drawn[SEED + i], in_company[SEED + i]), "noise must be the same bit for bit"
+        for many, one in zip(together, alone, strict=True):
+            assert (many[i] - one[0]).abs().max() <= GREY_LEVEL
+
+
+def test_a_sample_does_not_depend_on_chunks(case, model):
+    if "chunk" not in {field.name for field in fields(model.config)}:
+        return
+    small = case.kind(replace(model.config, chunk=2)).eval()
+    small.load_state_dict(model.state_dict())
+    for whole, parts in zip(pictures(model, case.data), pictures(small, case.data), strict=True):
+        assert (whole - parts).abs().max() <= GREY_LEVEL
+
+
+# --- settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_every_preset_builds_and_goes_through_json(name, preset):
+    kind = find(name, SYSTEMS, "system")
+    given = kind.presets[preset]
+    with torch.device("meta"):
+        assert kind(given.config).players()
+    written = json.dumps(plain.to_dict(given.config))
+    assert plain.from_dict(kind.Config, json.loads(written)) == given.config
+    train = json.dumps(plain.to_dict(given.train))
+    assert plain.from_dict(TrainConfig, json.loads(train)) == given.train
+    assert given.train.batch % given.train.accumulate == 0
+    if given.base is not None:
+        assert given.base[1] in find(given.base[0], SYSTEMS, "system").presets
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_an_unknown_setting_is_refused_with_a_suggestion(name):
+    kind = find(name, SYSTEMS, "system")
+    config = next(iter(kind.presets.values())).config
+    known = plain.to_dict(config)
+    for key in known.keys() - {plain.TAG}:
+        with pytest.raises(UsageError, match=f"has no setting '{key}z'; did you mean '"):
+            plain.from_dict(kind.Config, known | {f"{key}z": known[key]})
+    for key in leaves(config):
+        with pytest.raises(UsageError, match=f"'--{key}z' is no setting of .*; did you mean '--"):
+            override(config, [f"--{key}z", "1"], name)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_setting_of_the_wrong_type_is_refused(name):
+    kind = find(name, SYSTEMS, "system")
+    config = next(iter(kind.presets.values())).config
+    known = plain.to_dict(config)
+    for key in known.keys() - {plain.TAG}:
+        wrong = "no table" if is_dataclass(getattr(config, key)) else {"no": "number"}
+        with pytest.raises(UsageError, match=rf"'{key}(\.class)?' must be "):
+            plain.from_dict(kind.Config, known | {key: wrong})
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_facts_beside_the_code_name_its_presets(name):
+    kind = find(name, SYSTEMS, "system")
+    file = told.system(name).file.with_suffix(".toml")
+    written = [(preset["name"], preset["data"]) for preset in tomllib.loads(file.read_text())["presets"]]
+    assert written == [(preset, given.data) for preset, given in kind.presets.items()]
+
+
+def test_every_task_has_an_example_here():
+    tasks = {task for name in SYSTEMS for task in find(name, SYSTEMS, "system").tasks}
+    assert tasks <= ASK.keys(), "add the new kind of request to ASK"
