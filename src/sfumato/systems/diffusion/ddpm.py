@@ -223,7 +223,7 @@ def _itself(x: Tensor) -> Tensor:
 
 
 TINY = UNetConfig(
-    widths=(48, 96),
+    widths=(32, 64),
     blocks=(1,),
     attend=(False, True),
     heads=(4,),
@@ -231,7 +231,7 @@ TINY = UNetConfig(
     resblock="scale_shift",
     dropout=0.1,
 )
-SMALL = replace(TINY, widths=(48, 96, 128), attend=(False, False, True), patch=2, dropout=0.0)
+SMALL = replace(TINY, widths=(32, 64, 96), attend=(False, False, True), patch=2, dropout=0.0)
 CIFAR10 = UNetConfig(
     widths=(128, 256, 256, 256),
     blocks=(2,),
@@ -244,11 +244,12 @@ CIFAR10 = UNetConfig(
 )
 """Section 4 and appendix B: 35.7 million parameters, attention at 16 x 16."""
 
+_MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), warmup=50, decay=0.5)
 _DIGITS = Preset(
-    DDPMConfig(network=TINY, optim=OptimConfig(lr=1e-3, warmup=100, decay=0.5)),
+    DDPMConfig(network=TINY, optim=_MUON, steps=250),
     data="digits",
     size=8,
-    train=TrainConfig(steps=3000, batch=128, ema=0.999),
+    train=TrainConfig(steps=2500, batch=64, ema=0.999),
 )
 _FASHION = Preset(
     DDPMConfig(
@@ -257,7 +258,7 @@ _FASHION = Preset(
         width=32,
         by_label=True,
         network=SMALL,
-        optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.5),
+        optim=_MUON,
         solver="ddim",
         steps=50,
         spacing="trailing",
