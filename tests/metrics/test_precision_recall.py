@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from sfumato.errors import UsageError
+from sfumato.metrics import neighbours
 from sfumato.metrics.precision_recall import precision_recall, squared_radii
 
 
@@ -53,8 +54,9 @@ def test_an_invented_mode_halves_precision_and_leaves_recall():
     assert result.recall > 0.95
 
 
-def test_blocks_do_not_change_the_answer():
+def test_blocks_do_not_change_the_answer(monkeypatch):
     """More rows than a block of distances holds."""
+    monkeypatch.setattr(neighbours, "BLOCK", 400_000)
     real, fake = normal(1203, 5, 0), normal(1101, 5, 1) + 0.5
     assert torch.allclose(
         squared_radii(real), torch.tensor(cdist(real, real)).sort(1).values[:, 3].square().float(), atol=1e-5

@@ -11,19 +11,20 @@ from torch import Tensor
 
 from sfumato.errors import UsageError
 
-BLOCK = 1000
-"""Rows whose distances are held in memory at once."""
+BLOCK = 8_000_000
+"""Distances held in memory at once: 32 MB."""
 LIMIT = 0.8
 """Generated pictures this much nearer to training pictures than fresh ones are give cause to worry (A5)."""
 
 
 def squared_distances(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, block: int = BLOCK
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]
 ) -> Iterator[tuple[int, Float[Tensor, "b m"]]]:
     """Blocks (first row, squared distances of these rows of ``x`` to all of ``y``), by matrix products.
 
     Both sets are moved by the mean of ``y`` first, which keeps |x|^2 + |y|^2 - 2 x.y accurate in float32.
     """
+    block = max(1, BLOCK // len(y))
     centre = y.mean(0)
     x, y = x - centre, y - centre
     norms, transposed = y.square().sum(1), y.T.contiguous()

@@ -7,7 +7,7 @@ guard always do; labels and captions count where an oracle can read them off.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,8 +55,6 @@ class Subject:
 
 Others = tuple[Subject | None, Subject | None]
 """What stands beside generated pictures: held-out real ones, and a control."""
-Measured = tuple[float, float | None]
-"""A value and its spread."""
 
 
 def draw(dataset: Dataset, count: int, *, seed: int = 0) -> Subject:
@@ -155,52 +153,37 @@ def _distances(
     space: FeatureSpace, real: Subject, generated: Subject, others: Others, seed: int
 ) -> tuple[list[Row], str | None]:
     """Frechet and kernel distance, precision and recall, and in Inception its score."""
-    base = space.features(real.pixels)
-    moments, name = Moments.of(base), space.name
-
-    def frechet(x: Tensor) -> Measured:
-        return frechet_distance(moments, Moments.of(x)).value, None
-
-    def kernel(x: Tensor) -> Measured:
-        found = kernel_distance(base, x, seed=seed)
-        return found.value, found.spread
-
-    def precision(x: Tensor) -> Measured:
-        found = precision_recall(base, x)
-        return found.precision, found.spread[0]
-
-    def recall(x: Tensor) -> Measured:
-        found = precision_recall(base, x)
-        return found.recall, found.spread[1]
-
-    ours = space.features(generated.pixels)
-    seen = tuple(None if other is None else space.features(other.pixels) for other in others)
-    first = _row(frechet_name(name), space.name, "low", "bootstraps", frechet, ours, seen)
+    base, ours = space.features(real.pixels), space.features(generated.pixels)
+    moments, name, n = Moments.of(base), space.name, len(ours)
+    sets = (ours, *(None if other is None else space.features(other.pixels) for other in others))
+    distances = [None if x is None else frechet_distance(moments, Moments.of(x)) for x in sets]
+    kernels = [None if x is None else kernel_distance(base, x, seed=seed) for x in sets]
+    shares = [None if x is None else precision_recall(base, x) for x in sets]
+    wide = _bootstrap(moments, ours, seed)
+    frechet = [None if d is None else (d.value, wide) for d in distances]
+    kernel = [None if k is None else (k.value, k.spread) for k in kernels]
+    precision = [None if s is None else (s.precision, s.spread[0]) for s in shares]
+    recall = [None if s is None else (s.recall, s.spread[1]) for s in shares]
     rows = [
-        dataclasses.replace(first, spread=_bootstrap(moments, ours, seed)),
-        _row(kernel_name(name), name, "low", "subsets", kernel, ours, seen),
-        _row(f"Precision ({name})", name, "high", ERROR, precision, ours, seen),
-        _row(f"Recall ({name})", name, "high", ERROR, recall, ours, seen),
+        _row(frechet_name(name), name, n, "low", "bootstraps", frechet),
+        _row(kernel_name(name), name, n, "low", "subsets", kernel),
+        _row(f"Precision ({name})", name, n, "high", ERROR, precision),
+        _row(f"Recall ({name})", name, n, "high", ERROR, recall),
     ]
     if isinstance(space, Inception):
-        logits = tuple(x if x is None else space.network.logits(x) for x in (ours, *seen))
+        logits = [None if x is None else space.network.logits(x) for x in sets]
         rows.append(_score("Inception score", name, logits))
-    return rows, frechet_distance(moments, Moments.of(ours)).warning
+    return rows, distances[0].warning if distances[0] else None
 
 
 def _row(
-    metric: str,
-    space: str,
-    better: Better,
-    kind: str,
-    measure: Callable[[Tensor], Measured],
-    ours: Tensor,
-    others: Sequence[Tensor | None],
+    metric: str, space: str, n: int, better: Better, kind: str, found: Sequence[tuple[float, float] | None]
 ) -> Row:
-    """One measure of the generated pictures, and of what stands beside them."""
-    value, spread = measure(ours)
-    beside = [None if x is None else measure(x)[0] for x in others]
-    return Row(metric, value, len(ours), space, better, spread, kind, *beside)
+    """One measure (value, spread) of the generated pictures, and of what stands beside them."""
+    ours, *others = found
+    assert ours is not None
+    beside = [None if other is None else other[0] for other in others]
+    return Row(metric, ours[0], n, space, better, ours[1], kind, *beside)
 
 
 def _bootstrap(moments: Moments, features: Tensor, seed: int) -> float:
@@ -212,15 +195,11 @@ def _bootstrap(moments: Moments, features: Tensor, seed: int) -> float:
 
 
 def _score(metric: str, space: str, logits: Sequence[Tensor | None]) -> Row:
-    ours = logits[0]
-    assert ours is not None
-    splits = min(10, max(1, len(ours) // FEWEST))
-
-    def score(x: Tensor) -> Measured:
-        found = inception_score(x, splits=splits)
-        return found.value, found.spread
-
-    return _row(metric, space, "high", "splits", score, ours, logits[1:])
+    n = 0 if logits[0] is None else len(logits[0])
+    splits = min(10, max(1, n // FEWEST))
+    scores = [None if x is None else inception_score(x, splits=splits) for x in logits]
+    found = [None if s is None else (s.value, s.spread) for s in scores]
+    return _row(metric, space, n, "high", "splits", found)
 
 
 def _guard(
