@@ -58,6 +58,12 @@ class DiT(nn.Module):
         self.modulation = _zeroed(nn.Linear(width, 2 * width))
         self.leave = _zeroed(nn.Linear(width, inside))
 
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """Where data and conditions come in and data goes out."""
+        inner = (block.get_submodule("modulation") for block in self.blocks)
+        return (self.enter, self.leave, self.modulation, *inner)
+
     def forward(
         self, x: Float[Tensor, "b c h w"], clock: Float[Tensor, " b"], cond: Condition
     ) -> Float[Tensor, "b c h w"]:

@@ -97,7 +97,7 @@ KL.presets = {
         KLConfig(SMALL, optim=OptimConfig(kind="muon", lr=4e-3, betas=(0.9, 0.99), warmup=50, decay=0.4)),
         data="shapes",
         size=64,
-        train=TrainConfig(steps=2200, batch=16, ema=0.99),
+        train=TrainConfig(steps=4000, batch=16, ema=0.99),
     ),
     "paper": Preset(
         KLConfig(AutoencoderConfig(), kl=1e-6, optim=OptimConfig(lr=4.5e-6 * 12, betas=(0.5, 0.9))),

@@ -95,7 +95,7 @@ class DDPM(System[Generate]):
 
     def players(self) -> dict[str, Player]:
         network = self.denoiser.network
-        return {"denoiser": Player((network,), self.config.optim, ends=(network.conv_in, network.conv_out))}
+        return {"denoiser": Player((network,), self.config.optim, network.ends)}
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """Algorithm 1, with the label withheld now and then."""
@@ -109,7 +109,7 @@ class DDPM(System[Generate]):
 
     def run(self, request: Generate) -> Iterator[Event]:
         """Algorithm 2, or another solver; a label is followed more closely with ``guidance`` above 1."""
-        return in_parts(self._serve, request, self.config.chunk)
+        return in_parts(self._serve, request, self.config.chunk, self.hears)
 
     @property
     def hears(self) -> frozenset[str]:
@@ -192,8 +192,6 @@ class DDPM(System[Generate]):
 
     def _labels(self, request: Generate) -> Tensor:
         classes, label = self.config.classes, request.label
-        if not classes:
-            raise UsageError("This model was trained without labels; leave the label out.")
         given = label if isinstance(label, tuple) else (label,)
         numbers = [_number(name, classes) for name in given if name is not None]
         return torch.tensor(in_turn(tuple(numbers), range(request.count)), device=self.device)

@@ -29,7 +29,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts
-from sfumato.data.text import WordTokenizer
+from sfumato.data.text import WordTokenizer, vocabulary_of
 from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
@@ -102,18 +102,15 @@ class LDM(System[Generate]):
     def fit(cls, config: LDMConfig, facts: Facts) -> LDMConfig:
         text = config.text
         if isinstance(text, WordsConfig):
-            text = replace(text, vocabulary=facts.words)
+            text = replace(text, vocabulary=facts.words or vocabulary_of(facts.classes))
         stage = replace(config.first_stage, channels=facts.channels)
-        return replace(config, height=facts.height, width=facts.width, first_stage=stage, text=text)
+        fitted = replace(config, height=facts.height, width=facts.width, first_stage=stage, text=text)
+        _latent_shape(fitted, facts.height, facts.width)
+        return fitted
 
     def players(self) -> dict[str, Player]:
         network = self.denoiser.network
-        ends = (
-            (network.enter, network.leave)
-            if isinstance(network, DiT)
-            else (network.conv_in, network.conv_out)
-        )
-        return {"denoiser": Player((network, self.text), self.config.optim, ends)}
+        return {"denoiser": Player((network, self.text), self.config.optim, network.ends)}
 
     def adopt(self, base: System[Any]) -> None:
         """Take over a trained first stage."""
@@ -155,7 +152,7 @@ class LDM(System[Generate]):
         yield Loss.sum("denoiser", mse=self.denoiser.loss(z, t, cond, rng))
 
     def run(self, request: Generate) -> Iterator[Event]:
-        return in_parts(self._serve, request, self.config.chunk)
+        return in_parts(self._serve, request, self.config.chunk, self.hears)
 
     @property
     def hears(self) -> frozenset[str]:
@@ -173,7 +170,8 @@ class LDM(System[Generate]):
         wanted, lost = self.tokenizer.encode(prompts)
         unwanted, _ = self.tokenizer.encode([request.negative] * count)
         rng = Rng.sampling(request.seed, count)
-        z = c.process.prior(torch.empty(count, *self._latent_shape(request), device=self.device), rng)
+        shape = _latent_shape(c, request.height or c.height, request.width or c.width)
+        z = c.process.prior(torch.empty(count, *shape, device=self.device), rng)
         denoise = guidance.classifier_free(
             self.denoiser,
             self._read(wanted),
@@ -195,14 +193,6 @@ class LDM(System[Generate]):
         if name == "plms" and c.predicts == "v":
             solver = partial(solvers.plms, of="v")
         return solver, walk(c.scheduler, name, steps, request.spacing)
-
-    def _latent_shape(self, request: Generate) -> tuple[int, int, int]:
-        height, width = request.height or self.config.height, request.width or self.config.width
-        factor = self.config.first_stage.factor * _stride(self.config.network)
-        if height % factor or width % factor:
-            raise UsageError(f"Height and width must be multiples of {factor}, got {height} x {width}.")
-        stage = self.config.first_stage
-        return stage.latent_channels, height // stage.factor, width // stage.factor
 
     @torch.no_grad()
     def _decode(self, z: Float[Tensor, "b z i j"]) -> Float[Tensor, "b c h w"]:
@@ -338,17 +328,23 @@ def _network(config: LDMConfig) -> DiT | UNet:
     )
 
 
-def _stride(network: DiTConfig | UNetConfig) -> int:
-    """Latent cells by which a latent's sides must be divisible."""
-    return network.patch if isinstance(network, DiTConfig) else 1
+def _latent_shape(config: LDMConfig, height: int, width: int) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of pictures of this size."""
+    stage, network = config.first_stage, config.network
+    factor = stage.factor * (network.patch if isinstance(network, DiTConfig) else 1)
+    if height % factor or width % factor:
+        raise UsageError(
+            f"Height and width must be multiples of {factor}, got {height} x {width}; choose another size."
+        )
+    return stage.latent_channels, height // stage.factor, width // stage.factor
 
 
-_MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
+_MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
 _LAPTOP = Preset(
     LDMConfig(network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0), optim=_MUON),
     data="folder",
     size=64,
-    train=TrainConfig(steps=4000, batch=64, ema=0.999),
+    train=TrainConfig(steps=12_000, batch=32, ema=0.999),
     base=("kl", "laptop"),
 )
 LDM.presets = {
