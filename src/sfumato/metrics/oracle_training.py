@@ -59,7 +59,7 @@ class OracleTraining:
 
 TRAININGS = {
     "evaluation": OracleTraining(OracleConfig(channels=24, features=128), seed=1),
-    "training": OracleTraining(OracleConfig(channels=20, features=96), seed=2),
+    "training": OracleTraining(OracleConfig(channels=16, features=96), seed=2),
 }
 
 
