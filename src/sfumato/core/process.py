@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.rng import Rng
+from sfumato.errors import UsageError
 
 Spacing = Literal["leading", "trailing", "linspace", "karras"]
 RHO = 7.0
@@ -88,6 +89,8 @@ class _Betas(abc.ABC):
 
     def grid(self, steps: int, spacing: Spacing) -> Float[Tensor, " s"]:
         total, i = self.steps, torch.arange(steps, dtype=torch.float64)
+        if steps > total and spacing != "karras":
+            raise UsageError(f"{steps} steps are too many for a process of {total}; take fewer.")
         match spacing:
             case "leading":
                 index = (i * (total // steps)).flip(0)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.generate import Generate, Request
+from sfumato.errors import UsageError
 
 __all__ = ["Event", "Generate", "Images", "Progress", "Reconstruct", "Request", "in_parts"]
 
@@ -51,8 +52,14 @@ class Images:
 Event = Progress | Images
 
 
-def in_parts(serve: Callable[[Generate], Iterator[Event]], request: Generate, size: int) -> Iterator[Event]:
-    """Serve a large request ``size`` pictures at a time; what comes out is the same."""
+def in_parts(
+    serve: Callable[[Generate], Iterator[Event]], request: Generate, size: int, hears: frozenset[str]
+) -> Iterator[Event]:
+    """Serve a large request ``size`` pictures at a time; what comes out is the same.
+
+    Raises ``UsageError`` for what makes no sense, and for what a system cannot follow (``System.hears``).
+    """
+    _check(request, hears)
     starts = range(0, request.count, size)
     answers: list[Images] = []
     for i, start in enumerate(starts):
@@ -67,3 +74,18 @@ def in_parts(serve: Callable[[Generate], Iterator[Event]], request: Generate, si
         captions=tuple(c for a in answers for c in a.captions),
         notes=tuple(dict.fromkeys(n for a in answers for n in a.notes)),
     )
+
+
+def _check(request: Generate, hears: frozenset[str]) -> None:
+    for name in ("count", "steps", "height", "width"):
+        if (value := getattr(request, name)) is not None and value < 1:
+            raise UsageError(f"{name} must be at least 1, got {value}; leave it out for the system's own.")
+    for name in ("prompt", "label"):
+        if getattr(request, name) == ():
+            raise UsageError(f"{name} is an empty tuple; give at least one, or leave it out.")
+    if "caption" not in hears and (any(request.prompt) or request.negative):
+        instead = "say what to show by its label" if "label" in hears else "leave the prompt out"
+        raise UsageError(f"This model was trained without words; {instead}.")
+    if "label" not in hears and request.label is not None:
+        instead = "name the class in the prompt" if "caption" in hears else "leave the label out"
+        raise UsageError(f"This model was trained without labels; {instead}.")

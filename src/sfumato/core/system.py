@@ -165,7 +165,7 @@ class System(nn.Module, abc.ABC, Generic[R]):
 
     def adopt(self, base: System[Any]) -> None:
         """Take over what a preset's ``base`` has learned."""
-        raise NotImplementedError(f"{type(self).__name__} builds on no other system.")
+        raise UsageError(f"{type(self).__name__} builds on no other system; leave the base out.")
 
     def prepare(self, data: Dataset) -> Dataset:
         """Compute once, before training, what does not change while it lasts (latents, for example)."""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle
 
+from sfumato.errors import UsageError
 from sfumato.nn.attention import attention
 from sfumato.nn.layers import GroupNorm, Linear, swish
 
@@ -62,6 +63,12 @@ class Autoencoder(nn.Module):
         self, x: Float[Tensor, "b c h w"]
     ) -> tuple[Float[Tensor, "b z i j"], Float[Tensor, "b z i j"]]:
         """Mean and log variance of the latent of pictures in [-1, 1]; h and w are multiples of ``factor``."""
+        factor, (height, width) = self.config.factor, x.shape[2:]
+        if height % factor or width % factor:
+            raise UsageError(
+                f"Height and width must be multiples of {factor}, got {height} x {width}; "
+                "crop or pad the picture."
+            )
         mean, logvar = self.quant_conv(self.encoder(x)).chunk(2, dim=1)
         return mean, logvar.clamp(*LOGVAR_RANGE)
 
