@@ -17,7 +17,11 @@ test: $(STAMP)
 setup: $(STAMP)
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.generation --large
+	$(BIN)/python -m benchmarks.training_step
+	$(BIN)/python -m benchmarks.unet
+	$(BIN)/python -m benchmarks.metrics
 
 docs: $(STAMP)
 	$(BIN)/python -m sfumato.apps.docs

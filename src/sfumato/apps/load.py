@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sfumato import config
@@ -30,8 +31,9 @@ def load(
     """
     devices.setup()
     place = devices.pick(device)
-    system = _from_folder(folder_of(name_or_path))
-    return system.to(device=place, dtype=devices.dtype_of(precision, place)).eval()
+    system = _from_folder(folder_of(name_or_path)).eval()
+    # At once, tensor by tensor, because every further pass would hold large models in memory twice.
+    return system.to(place, devices.dtype_of(precision, place), memory_format=torch.channels_last)
 
 
 def folder_of(name_or_path: str | os.PathLike[str]) -> Path:

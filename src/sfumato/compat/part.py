@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -164,8 +163,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def fill(module: nn.Module, weights: Weights) -> None:
-    """Give a network its tensors, which it then holds in the type they were stored in, convolutions in the
-    layout that samples fastest; it may have been built on "meta".
+    """Give a network its tensors, which it then holds in the type they were stored in; it may have been built
+    on "meta".
 
     Everything that does not agree is told in one ``DataError``.
     """
@@ -189,7 +188,6 @@ def fill(module: nn.Module, weights: Weights) -> None:
             f"{'; '.join(filter(None, faults))}. Take both files from the same model."
         )
     module.load_state_dict(dict(given), assign=True)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _count(what: str, names: list[str]) -> str:
