@@ -12,7 +12,7 @@ from sfumato import __version__
 from sfumato.apps import facts
 from sfumato.apps.bar import duration
 from sfumato.apps.cite import OURS
-from sfumato.apps.plan import leaves
+from sfumato.apps.plan import TRAINING, leaves
 from sfumato.core import durable
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def own_settings(plan: Plan) -> list[str]:
     for name, value in leaves(plan.config).items():
         if usual.get(name) != value:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name}", *map(str, values)]
+            words += [f"--system.{name}" if name in TRAINING else f"--{name}", *map(str, values)]
     return words
 
 

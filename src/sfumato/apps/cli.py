@@ -69,8 +69,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     if name not in VERBS:
         raise UsageError(f"sfumato has no command '{name}'{nearest(name, VERBS)}")
-    module = module_of(name)
-    return int(module.main(_parse(name, module, rest)))
+    return int(module_of(name).main(parse(name, rest)))
 
 
 def _help() -> int:
@@ -80,9 +79,11 @@ def _help() -> int:
     return 0
 
 
-def _parse(name: str, module: Any, rest: list[str]) -> Any:
+def parse(name: str, rest: Sequence[str]) -> Any:
+    """The options of a verb; unknown ones end the program with a suggestion (``SystemExit``)."""
+    module = module_of(name)
     if not VERBS[name].open:
-        return tyro.cli(module.Options, prog=f"sfumato {name}", args=rest, config=MARKERS)
+        return tyro.cli(module.Options, prog=f"sfumato {name}", args=list(rest), config=MARKERS)
     mine, settings = split(rest, module.Options)
     try:
         options = tyro.cli(module.Options, prog=f"sfumato {name}", args=mine, config=MARKERS)

@@ -33,7 +33,8 @@ def load(
     place = devices.pick(device)
     system = _from_folder(folder_of(name_or_path)).eval()
     # At once, tensor by tensor, because every further pass would hold large models in memory twice.
-    return system.to(place, devices.dtype_of(precision, place), memory_format=torch.channels_last)
+    dtype = devices.dtype_of(precision, place)
+    return system.to(place, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def folder_of(name_or_path: str | os.PathLike[str]) -> Path:

@@ -158,7 +158,13 @@ def resumed(out: Path) -> Plan:
 
 
 def override(config: Any, settings: Sequence[str], what: str) -> Any:
-    """A configuration with ``--network.channels 64`` and the like applied."""
+    """A configuration with ``--network.channels 64`` and the like applied.
+
+    A setting called like an option of ``train`` itself is reached as ``--system.steps``.
+    """
+    settings = [
+        word.replace("--system.", "--", 1) if word.startswith("--system.") else word for word in settings
+    ]
     known = leaves(config).keys()
     for flag in (word.partition("=")[0] for word in settings if word.startswith("--")):
         name = flag[2:].replace("_", "-")
@@ -167,9 +173,7 @@ def override(config: Any, settings: Sequence[str], what: str) -> Any:
             raise UsageError(f"'{flag}' is no setting of train {what}{_hint(name, words)}")
     if not settings:
         return config
-    return tyro.cli(
-        type(config), default=config, args=list(settings), prog=f"sfumato train {what}", config=MARKERS
-    )
+    return tyro.cli(type(config), default=config, args=settings, prog=f"sfumato train {what}", config=MARKERS)
 
 
 TRAINING = frozenset(

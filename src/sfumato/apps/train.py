@@ -270,5 +270,6 @@ def help_on_settings(args: Sequence[str]) -> None:
 
     kind, preset, name = find_preset(words[0], words[1] if len(words) > 1 else "")
     prog = f"sfumato train {words[0]} {name}"
-    write(f"\nSettings of {words[0]}, with the values of the preset '{name}':\n")
+    write(f"\nSettings of {words[0]}, with the values of the preset '{name}'.")
+    write("One that is called like an option above is reached as --system.NAME.\n")
     tyro.cli(kind.Config, default=preset.config, args=["--help"], prog=prog, config=MARKERS)

@@ -1,0 +1,181 @@
+"""Writes the pages of the systems and the README's table from the code: ``python -m sfumato.apps.docs``."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sfumato.apps import facts
+from sfumato.apps.facts import PresetFacts, SystemFacts
+from sfumato.apps.talk import write
+from sfumato.registry import SYSTEMS
+
+ROOT = Path(__file__).parents[3]
+"""The repository: documents are written in a checkout, not in an installed package."""
+START, END = "<!-- systems -->", "<!-- end of systems -->"
+
+PAGE = """\
+<!-- Written by `make docs` from the code and {toml}; edit those. -->
+# {name}: {title}
+
+{sentence}
+{picture}
+{paper}
+
+Read it beside the paper: [{file}](../../{file}).
+
+## Equations
+
+```text
+{equations}
+```
+
+## Presets
+
+| preset | data | minutes | machine | train it |
+|---|---|---|---|---|
+{presets}
+
+`sfumato train {name} {first} --help` lists all settings with these values.
+
+## Figures
+
+{figures}
+{models}
+## Settings
+
+Options of `sfumato train {name} PRESET`; those inside `network`, `optim` and the like are reached with a dot
+(`--optim.lr`), and one that is called like an option of `train` itself as `--system.NAME`.
+
+{settings}
+
+## Cite
+
+```bibtex
+{bibtex}
+```
+"""
+
+
+def main() -> int:
+    """Write what is not current."""
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            write(str(path.relative_to(ROOT)))
+    return 0
+
+
+def pages() -> dict[Path, str]:
+    """Every generated document: path and text."""
+    out = {ROOT / "docs" / "systems" / f"{name}.md": page(facts.system(name)) for name in SYSTEMS}
+    readme = ROOT / "README.md"
+    return out | {readme: with_table(readme.read_text(encoding="utf-8"))}
+
+
+def page(told: SystemFacts) -> str:
+    """The page of one system."""
+    file = told.file.relative_to(ROOT).as_posix()
+    return PAGE.format(
+        toml=f"{told.name}.toml",
+        name=told.name,
+        title=told.title,
+        sentence=told.sentence,
+        picture=_picture(told),
+        paper=_paper(told),
+        file=file,
+        equations="\n".join(told.equations),
+        presets="\n".join(_preset(told, preset) for preset in told.presets),
+        first=told.presets[0].name,
+        figures=_figures(told),
+        models=_models(told),
+        settings="\n".join(settings(told.file)),
+        bibtex=told.bibtex,
+    )
+
+
+def _picture(told: SystemFacts) -> str:
+    path = ROOT / "docs" / "pictures" / f"{told.name}.png"
+    return f"\n![Pictures made by {told.name}](../pictures/{path.name})\n" if path.exists() else ""
+
+
+def _paper(told: SystemFacts) -> str:
+    title = f"[{told.paper}]({told.link})" if told.link else told.paper
+    return f"Source: {told.authors}: {title}, {told.year}."
+
+
+def _preset(told: SystemFacts, preset: PresetFacts) -> str:
+    minutes = "not measured" if preset.minutes is None else f"{preset.minutes:g}"
+    data = " --data DIR" if preset.data == "folder" else ""
+    command = f"`sfumato train {told.name} {preset.name}{data}`"
+    return _line(preset.name, preset.data, minutes, preset.machine, command)
+
+
+def _figures(told: SystemFacts) -> str:
+    lines = [_figure(preset, figure) for preset in told.presets for figure in preset.figures]
+    if not lines:
+        return "None measured yet."
+    head = ["| preset | figure | value | n | control | command |", "|---|---|---|---|---|---|"]
+    return "\n".join(head + lines)
+
+
+def _figure(preset: PresetFacts, figure: Mapping[str, Any]) -> str:
+    cells = [str(figure.get(key, "")) for key in ("name", "value", "n", "control")]
+    command = figure.get("command", "")
+    return _line(preset.name, *cells, f"`{command}`" if command else "")
+
+
+def _models(told: SystemFacts) -> str:
+    """The models of this system that come with the package, by their cards."""
+    lines = [
+        f"- `{name}` comes along; [its card](../../{folder.relative_to(ROOT).as_posix()}/README.md)."
+        for name, folder in facts.models().items()
+        if facts.read_config(folder)["system"] == told.name
+    ]
+    return "\n## Models\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def settings(file: Path) -> Iterator[str]:
+    """The settings of a system, from its configuration class: names, defaults and what they mean."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    kind = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Config"))
+    yield "| setting | default | meaning |"
+    yield "|---|---|---|"
+    for node, after in zip(kind.body, [*kind.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            default = ast.unparse(node.value) if node.value is not None else ""
+            yield _line(f"`--{ast.unparse(node.target).replace('_', '-')}`", f"`{default}`", _meaning(after))
+
+
+def _meaning(node: ast.stmt | None) -> str:
+    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return " ".join(str(node.value.value).split()) if is_text else ""  # type: ignore[union-attr]
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def with_table(readme: str) -> str:
+    """The README with its table of systems as the code has it now."""
+    head, _, rest = readme.partition(START)
+    _, _, tail = rest.partition(END)
+    lines = [_line("system", "what it is", "paper", "presets (minutes on two cores)"), "|---|---|---|---|"]
+    for name in SYSTEMS:
+        told = facts.system(name)
+        presets = ", ".join(_short(preset) for preset in told.presets)
+        paper = f"[{told.year}]({told.link})" if told.link else str(told.year)
+        lines.append(_line(f"[{name}](docs/systems/{name}.md)", told.sentence, paper, presets))
+    return f"{head}{START}\n" + "\n".join(lines) + f"\n{END}{tail}"
+
+
+def _short(preset: PresetFacts) -> str:
+    return preset.name if preset.minutes is None else f"{preset.name} ({preset.minutes:g})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
