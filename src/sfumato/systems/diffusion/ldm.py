@@ -344,7 +344,7 @@ _LAPTOP = Preset(
     LDMConfig(network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0), optim=_MUON),
     data="folder",
     size=64,
-    train=TrainConfig(steps=12_000, batch=32, ema=0.999),
+    train=TrainConfig(steps=9000, batch=32, ema=0.999),
     base=("kl", "laptop"),
 )
 LDM.presets = {
