@@ -24,8 +24,8 @@ def sinusoidal(
     frequency exactly 1/10000 (DDPM), 0 does not (ADM, Stable Diffusion). An odd ``width`` ends in a zero.
     """
     half = width // 2
-    steps = torch.arange(half, dtype=torch.float32, device=t.device)
-    angles = t.float()[:, None] * torch.exp(steps * (-math.log(LONGEST) / (half - freq_shift)))
+    exponents = -math.log(LONGEST) * torch.arange(half, dtype=torch.float32, device=t.device)
+    angles = t.float()[:, None] * torch.exp(exponents / (half - freq_shift))
     waves = (angles.cos(), angles.sin()) if flip_sin_to_cos else (angles.sin(), angles.cos())
     return pad(torch.cat(waves, 1), (0, width % 2))
 
