@@ -58,7 +58,7 @@ def two_processes(name: str, path: Path) -> None:
     for process in workers:
         process.start()
     for process in workers:
-        process.join(60)
+        process.join(120)
     assert [process.exitcode for process in workers] == [0, 0]
 
 

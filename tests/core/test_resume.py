@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,9 +72,9 @@ def same(path: Path, reference: Path) -> None:
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
-def uninterrupted(request, tmp_path_factory) -> tuple[str, Path, float]:
+def uninterrupted(request, module_path) -> tuple[str, Path, float]:
     """Name, folder and seconds of a run that nothing disturbed."""
-    path = tmp_path_factory.mktemp(request.param)
+    path = Path(tempfile.mkdtemp(dir=module_path))
     RunFolder.create(path, Recipe(request.param, {}, CONFIG)).unlock()
     start = time.monotonic()
     finish(request.param, path)
@@ -114,7 +115,7 @@ def test_killed_at_each_point_of_a_save_it_ends_at_the_same_weights(uninterrupte
     # Before the first save, between saves (the second time a fault strikes), and before the last.
     for at in (1, 9, 21):
         process = child(strike, name, tmp_path, fault, at)
-        process.join(60)
+        process.join(120)
         assert process.exitcode == -signal.SIGKILL
         loaded = RunFolder(tmp_path).newest()
         expected = at // 4 * 4 + (

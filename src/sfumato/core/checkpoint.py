@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import sfumato
 from sfumato.config import from_dict, to_dict
 from sfumato.core import durable
 from sfumato.core.durable import fault
@@ -104,7 +104,7 @@ class RunFolder:
         if (folder.path / "config.json").exists():
             folder.unlock()
             raise UsageError(f"'{path}' already holds a run; resume it, or choose another folder.")
-        head = {"format": FORMAT, "sfumato": sfumato.__version__}
+        head = {"format": FORMAT, "sfumato": version("sfumato")}
         durable.write_json(
             folder.path / "config.json", head | asdict(recipe) | {"train": to_dict(recipe.train)}
         )
@@ -124,12 +124,12 @@ class RunFolder:
         path = self.path / "config.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            version = found.pop("format")
+            number = found.pop("format")
         except (ValueError, KeyError, AttributeError) as error:
             raise DataError(f"{path} cannot be read: {error!r}. Restore it from a copy.") from error
-        if version != FORMAT:
+        if number != FORMAT:
             raise DataError(
-                f"{path} has format {version}, this sfumato reads {FORMAT}; use a matching version."
+                f"{path} has format {number}, this sfumato reads {FORMAT}; use a matching version."
             )
         train = from_dict(TrainConfig, found.pop("train"), "train.")
         fields = {key: found[key] for key in Recipe.__dataclass_fields__.keys() & found.keys()}
@@ -202,14 +202,14 @@ class RunFolder:
         for group, tensors in groups.items():
             durable.write_tensors(aside / f"{group}.safetensors", tensors)
             fault(f"ckpt.after_{group}")
-        durable.write_json(aside / "state.json", state)
+        durable.write_part(aside / "state.json", state)
         fault("ckpt.before_manifest")
         files = {
             file.name: {"sha256": durable.sha256(file), "bytes": file.stat().st_size}
             for file in sorted(aside.iterdir())
         }
         manifest = {"format": FORMAT, "step": step, "files": files}
-        durable.write_json(aside / "manifest.json", manifest | {"sha256": _seal(manifest)})
+        durable.write_part(aside / "manifest.json", manifest | {"sha256": _seal(manifest)})
         durable.sync(aside)
 
     def _prune(self) -> None:

@@ -33,20 +33,33 @@ def fault(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_text(path: Path, text: str, before_rename: str = "") -> None:
+def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` at once."""
     aside = path.with_name(path.name + ".tmp")
-    with guarded(path), aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fault(before_rename)
+    _write(aside, text)
     os.replace(aside, path)
     sync(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    """Replace ``path`` by ``value`` at once."""
+    write_text(path, _json(value))
+
+
+def write_part(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a file of a folder that is itself written aside, brought to the disk and renamed."""
+    _write(path, _json(value))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    with guarded(path), path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import torch
 
-import sfumato
 from sfumato.core.system import TrainConfig
 from sfumato.data.dataset import Dataset
 from sfumato.device import Precision
@@ -24,7 +24,7 @@ def fingerprint(
         else torch.backends.cpu.get_cpu_capability()
     )
     return {
-        "sfumato": sfumato.__version__,
+        "sfumato": version("sfumato"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}",
