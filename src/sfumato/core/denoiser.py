@@ -50,7 +50,7 @@ class Denoiser(nn.Module, Generic[N]):
         data_std: float = 1.0,
         learned_variance: bool = False,
     ):
-        """``data_std`` is sigma_data of "edm"; with ``learned_variance`` the network answers in two halves."""
+        """``data_std`` is sigma_data of "edm"; with ``learned_variance`` the network gives two halves."""
         super().__init__()
         self.network: N = network
         self.process, self.predicts, self.data_std = process, predicts, data_std
