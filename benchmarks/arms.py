@@ -221,7 +221,7 @@ def latents(args: Args) -> Path:
 
 def path(args: Args, name: str, seed: int) -> Path:
     """Where a run is kept; what changes its result is in the name."""
-    key = repr((args.minutes, args.lr, args.marks, args.captions, latents(args).name, ARMS[name]))
+    key = repr((args.minutes, args.lr, args.marks, args.captions, latents(args).name, ARMS[name], PRESET))
     return args.out / f"{name}-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.jsonl"
 
 

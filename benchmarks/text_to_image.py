@@ -11,7 +11,6 @@ is kept in --out, one file a run, and not run again.
 from __future__ import annotations
 
 import json
-import math
 import os
 import statistics
 import time
@@ -93,7 +92,8 @@ def report(args: Args) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    return f"{statistics.fmean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else math.nan:.3f}"
+    told = f"{statistics.fmean(values):.3f}"
+    return f"{told} ± {statistics.stdev(values):.3f}" if len(values) > 1 else told
 
 
 def reached(curve: Sequence[float], marks: Sequence[float], level: float) -> float | None:
