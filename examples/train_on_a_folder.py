@@ -24,7 +24,7 @@ def main(steps: int = 400, paintings: int = 100, out: Path = Path("sunsets")) ->
     (out / "photos").mkdir(parents=True)
     for number in range(paintings):
         paint_sunset(out / "photos" / f"{number}.png", random.Random(number))
-    sfumato.train("ddpm", "laptop", data=out / "photos", out=out / "run", steps=steps)
+    sfumato.train("ddpm", "laptop", data=out / "photos", out=out / "run", steps=steps, batch=16)
     print(*sfumato.generate(sfumato.Generate(count=16), model=out / "run").save(out), sep="\n")
 
 

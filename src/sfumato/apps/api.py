@@ -49,6 +49,8 @@ def train(
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str],
     steps: int | None = None,
+    batch: int | None = None,
+    size: int | None = None,
     seed: int | None = None,
     resume: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -57,6 +59,7 @@ def train(
 ) -> System[Any]:
     """Train as ``sfumato train`` does and return the system, loaded from its run folder.
 
+    What is None is the preset's: ``steps``, ``batch`` and ``size`` (of the pictures, in pixels).
     ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
     """
     devices.setup()
@@ -66,10 +69,10 @@ def train(
         words: list[str] = []
         for name, value in (settings or {}).items():
             words += [f"--{name}", *map(str, value if isinstance(value, tuple | list) else (value,))]
-        given = {"steps": steps, "seed": seed}
+        given = {"steps": steps, "batch": batch, "seed": seed}
         train = {name: value for name, value in given.items() if value is not None}
         where = None if data is None else os.fspath(data)
-        plan = plans.new(system, preset, Path(out), data=where, train=train, settings=words)
+        plan = plans.new(system, preset, Path(out), data=where, size=size, train=train, settings=words)
     if Training(device, False, Talk(quiet=quiet), first=True).carry_out(plan):
         raise SfumatoError(f"Training was stopped; go on with resume=True and out='{out}'")
     return load(out, device=device)
