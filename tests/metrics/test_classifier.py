@@ -130,8 +130,8 @@ def test_fitting_learns_and_repeats():
     labels = torch.randint(0, 2, (256,), generator=generator)
     pixels = 0.3 * torch.randn(256, 1, 28, 28, generator=generator)
     pixels[:, :, :14] += (labels * 2.0 - 1)[:, None, None, None]
-    network = fit_fashion(pixels, labels, steps=25, batch=64)
-    again = fit_fashion(pixels, labels, steps=25, batch=64)
+    network = fit_fashion(pixels, labels, steps=15, batch=48)
+    again = fit_fashion(pixels, labels, steps=15, batch=48)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     assert FashionClassifier(network).accuracy(pixels, labels) > 0.95
 

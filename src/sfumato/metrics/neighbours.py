@@ -13,6 +13,8 @@ from sfumato.errors import UsageError
 
 BLOCK = 8_000_000
 """Distances held in memory at once: 32 MB."""
+SPARE = 3
+"""Candidates beyond the nearest whose distances are computed anew: matrix products round."""
 LIMIT = 0.8
 """Generated pictures this much nearer to training pictures than fresh ones are give cause to worry (A5)."""
 
@@ -46,11 +48,11 @@ def nearest(queries: Float[Tensor, "n d"], reference: Float[Tensor, "m d"], *, k
     """The ``k`` nearest members of ``reference`` to each query, by Euclidean distance."""
     if not 1 <= k <= len(reference):
         raise UsageError(f"{len(reference)} reference pictures have no {k} nearest; ask for fewer.")
-    found = [d.topk(k, largest=False) for _, d in squared_distances(queries, reference)]
-    index = torch.cat([f.indices for f in found])
-    # The winners' distances anew, without cancellation: copies must come out at exactly 0.
-    gaps = [(queries - reference[index[:, j]]).norm(dim=1) for j in range(k)]
-    return Nearest(index, torch.stack(gaps, 1))
+    few = min(k + SPARE, len(reference))
+    near = torch.cat([d.topk(few, largest=False).indices for _, d in squared_distances(queries, reference)])
+    gaps = torch.stack([(queries - reference[near[:, j]]).norm(dim=1) for j in range(few)], 1)
+    distance, order = gaps.sort(dim=1, stable=True)
+    return Nearest(near.gather(1, order)[:, :k], distance[:, :k])
 
 
 @dataclass(frozen=True)
