@@ -425,5 +425,5 @@ def test_wrong_inputs_are_refused():
         net(x, clock, replace(cond, tokens=None))
     with pytest.raises(UsageError, match=r"vector of width 9 .*got width 4; give"):
         net(x, clock, replace(cond, vector=noise(2, 4)))
-    with pytest.raises(UsageError, match=r"takes 7 residuals.*got 1; the side network"):
+    with pytest.raises(UsageError, match=r"takes 6 residuals.*got 1; the side network"):
         net(x, clock, cond, [x])
