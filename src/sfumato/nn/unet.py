@@ -225,6 +225,11 @@ class UNet(Encoder):
         out = config.out_channels * config.patch**2
         self.conv_out = zeroed(nn.Conv2d(config.widths[0], out, 3, padding=1))
 
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """Where data comes in and goes out."""
+        return (self.conv_in, self.conv_out)
+
     def forward(
         self,
         x: Float[Tensor, "b c h w"],
