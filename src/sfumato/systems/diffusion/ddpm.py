@@ -264,7 +264,7 @@ _FASHION = Preset(
     ),
     data="fashion",
     size=32,
-    train=TrainConfig(steps=4000, batch=64, ema=0.999),
+    train=TrainConfig(steps=3500, batch=32, ema=0.999),
 )
 DDPM.presets = {
     "laptop": replace(_FASHION, config=replace(_FASHION.config, by_label=False, guidance=1.0), data="photos"),
