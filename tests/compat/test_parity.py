@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 from diffusers import (
@@ -13,6 +16,7 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
+from sfumato.apps.load import load
 from sfumato.core.request import Generate, Images
 from sfumato.systems.diffusion.ddpm import DDPM
 from sfumato.systems.diffusion.ldm import LDM
@@ -86,11 +90,22 @@ def told(steps, guidance, negative="blue", height=40, width=56):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize(("steps", "guidance"), [(7, 4.0), (12, 1.0)])
-def test_stable_diffusion(folder, pipe, system, solver, steps, guidance):
-    ours, other = told(steps, guidance)
+def test_stable_diffusion(folder, pipe, system, solver):
+    ours, other = told(6, 4.0)
     pipe.scheduler = scheduler(folder, solver)
     assert apart(picture(system, solver=solver, **ours), theirs(pipe, **other)) <= TOLERANCE
+
+
+def test_many_steps_without_guidance(folder, pipe, system):
+    ours, other = told(9, 1.0)
+    pipe.scheduler = scheduler(folder, "dpmpp_2m")
+    assert apart(picture(system, solver="dpmpp_2m", **ours), theirs(pipe, **other)) <= TOLERANCE
+
+
+def test_one_step(folder, pipe, system):
+    ours, other = told(1, 2.0)
+    pipe.scheduler = scheduler(folder, "plms")
+    assert apart(picture(system, solver="plms", **ours), theirs(pipe, **other)) <= TOLERANCE
 
 
 def test_another_size(folder, system):
@@ -103,14 +118,37 @@ def test_the_folders_own_defaults(folder, system):
     answer = picture(system, prompt=PROMPTS, steps=3)
     assert answer.shape == (2, 3, 40, 56)
     assert apart(answer, want) <= TOLERANCE
+    loaded = load(folder, precision="fp32", device="cpu")
+    assert apart(picture(loaded, prompt=PROMPTS, steps=3), answer) <= 1e-4
 
 
-@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("solver", ["euler", "dpmpp_2m"])
+def test_what_is_cut_and_what_is_not_used_is_noted(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "sd")
+    index = tmp_path / "sd" / "model_index.json"
+    checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}
+    index.write_text(json.dumps({**json.loads(index.read_text()), **checker}))
+    *_, last = LDM.from_diffusers(tmp_path / "sd").run(
+        Generate(prompt="a red circle above", count=1, steps=1)
+    )
+    cut, unused = last.notes
+    assert "of the words of 'a red circle above' could not be read" in cut
+    assert unused == f"'{tmp_path / 'sd'}' has a safety_checker, which is not used."
+
+
+@pytest.mark.parametrize(("solver", "spacing"), [("euler", "leading"), ("dpmpp_2m", "trailing")])
 def test_spacings(folder, pipe, system, solver, spacing):
-    ours, other = told(4, 3.0)
+    ours, other = told(3, 3.0)
     pipe.scheduler = scheduler(folder, solver, timestep_spacing=spacing)
     assert apart(picture(system, solver=solver, spacing=spacing, **ours), theirs(pipe, **other)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("solver", ["euler", "dpmpp_2m"])
+def test_karras_sigmas(folder, pipe, system, solver):
+    """Between its training times diffusers tells the network another index of the same noise."""
+    ours, other = told(6, 2.0)
+    pipe.scheduler = scheduler(folder, solver, use_karras_sigmas=True)
+    want = theirs(pipe, **other)
+    assert apart(picture(system, solver=solver, spacing="karras", **ours), want) <= 8 * TOLERANCE
 
 
 def test_ddim_to_the_end_of_a_rescaled_schedule(folder, pipe, system, tmp_path):
@@ -125,12 +163,12 @@ def test_ddim_to_the_end_of_a_rescaled_schedule(folder, pipe, system, tmp_path):
     assert zero.config.process.schedule.zero_snr
     want = theirs(pipe, **other)
     assert apart(picture(zero, **ours), want) <= TOLERANCE
-    assert apart(picture(system, solver="ddim", spacing="trailing", **ours), want) > 5 * TOLERANCE
+    assert apart(picture(system, solver="ddim", spacing="trailing", **ours), want) > 3 * TOLERANCE
 
 
 def test_controls(folder, system):
     """What must change the picture does, by far more than the tolerance; nothing is hidden by clipping."""
-    ours, _ = told(7, 4.0)
+    ours, _ = told(5, 4.0)
     base = picture(system, solver="ddim", **ours)
     inside = ((base > 0) & (base < 1)).double().mean()
     assert inside > 0.8
@@ -139,7 +177,7 @@ def test_controls(folder, system):
         "prompt": picture(system, solver="ddim", **{**ours, "prompt": ("a blue square", "a dog")}),
         "negative": picture(system, solver="ddim", **{**ours, "negative": "red"}),
         "guidance": picture(system, solver="ddim", **{**ours, "guidance": 1.5}),
-        "steps": picture(system, solver="ddim", **{**ours, "steps": 8}),
+        "steps": picture(system, solver="ddim", **{**ours, "steps": 6}),
         "dpmpp_2m": picture(system, solver="dpmpp_2m", **ours),
         "plms": picture(system, solver="plms", **ours),
         "euler": picture(system, solver="euler", **ours, spacing="linspace"),
@@ -150,7 +188,7 @@ def test_controls(folder, system):
 
 def test_what_we_export_gives_the_same_picture(folder, system, tmp_path):
     system.to_diffusers(tmp_path / "new")
-    ours, other = told(7, 4.0)
+    ours, other = told(5, 4.0)
     want = picture(system, **ours)
     assert apart(theirs(opened(tmp_path / "new"), **other), want) <= TOLERANCE
     assert apart(picture(LDM.from_diffusers(tmp_path / "new"), **ours), want) == 0
@@ -169,13 +207,13 @@ def test_ddpm(tmp_path, settings):
     def sampled(folder):
         generators = [torch.Generator().manual_seed(7 + i) for i in range(3)]
         pipe = opened(folder, DDPMPipeline)
-        pixels = pipe(batch_size=3, generator=generators, num_inference_steps=25, output_type="np").images
+        pixels = pipe(batch_size=3, generator=generators, num_inference_steps=10, output_type="np").images
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
     want = sampled(ddpm(tmp_path / "one", **settings))
     system = DDPM.from_diffusers(tmp_path / "one")
-    answer = picture(system, count=3, steps=25)
+    answer = picture(system, count=3, steps=10)
     assert apart(answer, want) <= TOLERANCE
-    assert apart(answer, picture(system, count=3, steps=25, seed=8)) > 0.2
+    assert apart(answer, picture(system, count=3, steps=10, seed=8)) > 0.2
     system.to_diffusers(tmp_path / "two")
     assert apart(sampled(tmp_path / "two"), want) <= TOLERANCE

@@ -36,7 +36,7 @@ CLASSES = {
     "heun": HeunDiscreteScheduler,
     "dpmpp_2m": DPMSolverMultistepScheduler,
 }
-STEPS = [1, 2, 3, 4, 5, 7, 10, 13, 20, 25, 30, 33, 37, 50, 77, 100, 128, 250, 333, 400, 499]
+STEPS = [1, 2, 3, 5, 7, 13, 20, 30, 37, 50, 128, 333, 499]
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 

@@ -112,7 +112,7 @@ PIECES = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(text=ANY | LIKELY | PIECES)
 @example(text=TEXT)
 @example(text="")
@@ -125,7 +125,7 @@ def test_equals_transformers(pair, text):
     assert list(ours.numbers(text)) == theirs(text, add_special_tokens=False)["input_ids"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=("Cs", "Cn", "Cc")), max_size=30))
 def test_decoding_gives_the_text_back(pair, text):
     ours, _ = pair

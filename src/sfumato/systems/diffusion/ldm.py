@@ -94,6 +94,7 @@ class LDM(System[Generate]):
         latents = config.first_stage.latent_channels
         self.first_stage = Autoencoder(config.first_stage).requires_grad_(False)
         self.text, self.tokenizer = _text_side(config.text, tokenizer)
+        self.notes: tuple[str, ...] = ()
         self.denoiser = Denoiser(_network(config), config.process, config.predicts)
         self.register_buffer("latent_mean", torch.zeros(latents, 1, 1))
         self.register_buffer("latent_std", torch.ones(latents, 1, 1))
@@ -183,7 +184,7 @@ class LDM(System[Generate]):
         solver, (times, start) = self._walk(request)
         for step in solver(denoise, c.process, start * z, times, rng=rng):
             yield Progress(1 - step.t, partial(self._decode, step.x0))
-        yield Images(self._decode(step.x), captions=tuple(prompts), notes=_notes(prompts, lost))
+        yield Images(self._decode(step.x), captions=tuple(prompts), notes=_notes(prompts, lost) + self.notes)
 
     def _walk(self, request: Generate) -> tuple[solvers.Solver, Walk]:
         c, name, steps = self.config, request.solver or self.config.solver, request.steps or self.config.steps
@@ -227,6 +228,7 @@ class LDM(System[Generate]):
         )
         with torch.device("meta"):
             system = cls(config, found.tokenizer)
+        system.notes = found.notes
         for name, module in system._parts().items():
             fill(module, found.weights[name])
         latents = found.vae.latent_channels
