@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ def main(options: Options) -> int:
     talk.note(f"loading '{options.model}'")
     folder = load.folder_of(options.model)
     system = load.load(folder)
-    request = Generate(prompt=PROMPTS, count=len(PROMPTS), seed=options.seed, steps=options.steps)
+    request = Generate(count=len(PROMPTS), seed=options.seed, steps=options.steps)
+    if "caption" in system.hears:
+        request = dataclasses.replace(request, prompt=PROMPTS)
     before = time.monotonic()
     with Bar("generating", talk) as bar:
         pictures = sample(system, request, Source.of(folder, options.model), report=bar.update)
@@ -60,7 +63,7 @@ def main(options: Options) -> int:
     title = f"{len(cells)} prompts, {duration(seconds)}"
     sheet.write_png(cells, options.out / "sheet.png", title)
     lead = f"Made by the model '{options.model}' of sfumato from nothing but these words and seeds."
-    foot = f'Make the first again: sfumato generate "{PROMPTS[0]}" --count 1 --seed {options.seed}'
+    foot = f"Make one again: sfumato generate --from {options.out}/NAME.png"
     sheet.write_html(cells, options.out / "sheet.html", title, lead, foot)
     talk.note(
         f"{len(cells)} pictures in {duration(seconds)}, {duration(time.monotonic() - start)} with loading"

@@ -82,6 +82,7 @@ def _within(report: Report, part: int, parts: int) -> Report:
     return lambda done: report((part + done) / parts)
 
 
+@torch.no_grad()
 def _serve(
     system: System[Any], request: Generate, looking: bool, report: Report
 ) -> tuple[Images, list[Tensor]]:
