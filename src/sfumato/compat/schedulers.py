@@ -68,7 +68,7 @@ KEYS = Keys(
         "lower_order_final": (True,),
         "lambda_min_clipped": (float("-inf"),),
     },
-    mute=("dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type"),
+    mute=("dynamic_thresholding_ratio", "sample_max_value", "flow_shift", "time_shift_type", "tensor_format"),
 )
 
 
