@@ -103,7 +103,7 @@ def test_evaluate_writes_table_json_page_and_card(run, tmp_path, capsys):
     assert "Accuracy of labels" in said.out
     assert "Precision (pixels)" in said.out
     told = json.loads((own / "evaluation" / "report.json").read_text())
-    assert told["count"] == 40
+    assert told["asked"]["count"] == 40
     assert {"metric", "value", "n", "space", "spread", "real", "control"} <= told["rows"][0].keys()
     assert "Nearest-neighbour ratio" in (own / "evaluation" / "report.html").read_text()
     assert "| Accuracy of labels |" in (own / "README.md").read_text()

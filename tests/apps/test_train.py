@@ -167,6 +167,9 @@ def test_a_system_with_a_first_stage_trains_it_first(tmp_path, capsys):
     capsys.readouterr()
     assert main(["cite", str(out)]) == 0
     assert "rombach2022high" in capsys.readouterr().out
+    stage = str(out / "first_stage")
+    assert main(["evaluate", stage, "--data", "shapes", "--count", "10", "-q"]) == 0
+    assert "Nearest-neighbour ratio" in capsys.readouterr().out
     other = [
         "train",
         "ldm",
@@ -181,7 +184,7 @@ def test_a_system_with_a_first_stage_trains_it_first(tmp_path, capsys):
         "4",
         "-q",
     ]
-    base = ["--base", str(out / "first_stage"), "--out", str(tmp_path / "other")]
+    base = ["--base", stage, "--out", str(tmp_path / "other")]
     assert main([*other, *base, *words]) == 0
     assert not (tmp_path / "other" / "first_stage").exists()
 

@@ -16,12 +16,16 @@ from sfumato.apps.talk import Common, table
 from sfumato.errors import SfumatoError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sfumato.core.generate import Generate
     from sfumato.core.system import System
     from sfumato.data.dataset import Dataset
     from sfumato.metrics.features import FeatureSpace
     from sfumato.metrics.results import Report
 
+PART = 64
+"""Pictures reconstructed at once."""
 SEED = 1_000_000
 """Seed of the first picture: far from those that people try."""
 
@@ -62,42 +66,77 @@ class Options(Common):
 
 def main(options: Options) -> int:
     """Generate, measure, write; the table goes to stdout."""
-    from sfumato.apps import card
     from sfumato.apps.load import folder_of, load
-    from sfumato.apps.sample import Source, sample
     from sfumato.core.checkpoint import RunFolder
     from sfumato.data import open_data
-    from sfumato.metrics import page
     from sfumato.metrics.report import evaluate
 
     talk, folder = options.talk, folder_of(options.run)
     recipe = RunFolder.open(folder).recipe
     where = options.data or recipe.data
-    train = open_data(where, size=recipe.size)
-    held = _held(where, recipe.size)
+    train, held = open_data(where, size=recipe.size), _held(where, recipe.size)
     system = load(folder, precision=options.precision, device=options.device)
-    request, asked = questions(system, held or train, options)
     start = time.monotonic()
-    with Bar("generating", talk) as bar:
-        pictures = sample(system, request, Source.of(folder, options.run), report=bar.update)
-    talk.note(f"{len(pictures)} pictures in {duration(time.monotonic() - start)}; measuring")
+    pixels, asked = _pictures(system, held or train, options)
+    talk.note(f"{len(pixels)} pictures in {duration(time.monotonic() - start)}; measuring")
     spaces = _spaces(train, options.inception)
-    report = evaluate(pictures.pixels, train, held=held, model=options.run, spaces=spaces, **asked)
+    report = evaluate(pixels, train, held=held, model=options.run, spaces=spaces, **asked)
     report = _gated(report, where)
     for warning in report.warnings:
         talk.warn(warning)
-    out = options.out or folder / "evaluation"
+    files = _write(report, options, folder)
+    head, *lines = report.table()
+    talk.result(report.to_json() | {"files": [str(file) for file in files]})
+    talk.show(table(head, lines))
+    talk.line(str(files[-1]))
+    return 0
+
+
+def _write(report: Report, options: Options, folder: Path) -> list[Path]:
+    """The report as JSON and as a page; a run's card gets the figures too, unless they go elsewhere."""
+    from sfumato.apps import card, facts
+    from sfumato.metrics import page
+
+    ours = folder.is_relative_to(facts.WEIGHTS)
+    out = options.out or (Path("evaluation", folder.name) if ours else folder / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
-    told = report.to_json() | {"count": len(pictures), "seed": options.seed, "request": pictures.settings[0]}
+    asked = {name: getattr(options, name) for name in ("count", "seed", "steps", "solver", "guidance")}
+    told = report.to_json() | {"asked": asked}
     (out / "report.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "report.html").write_text(page.page(report), encoding="utf-8")
-    if (folder / "README.md").exists() and options.out is None:
+    if options.out is None and not ours and (folder / "README.md").exists():
         card.add_figures(folder / "README.md", report.table())
-    head, *lines = report.table()
-    talk.result(told | {"files": [str(out / "report.json"), str(out / "report.html")]})
-    talk.show(table(head, lines))
-    talk.line(str(out / "report.html"))
-    return 0
+    return [out / "report.json", out / "report.html"]
+
+
+def _pictures(system: System[Any], fresh: Dataset, options: Options) -> tuple[Tensor, dict[str, Any]]:
+    """What the system makes, and what each picture was asked to show, as the metrics want it."""
+    from sfumato.apps.sample import Source, sample
+    from sfumato.core.request import Reconstruct
+
+    if Reconstruct in system.tasks:
+        return _reconstructions(system, fresh, options)
+    request, asked = questions(system, fresh, options)
+    with Bar("generating", options.talk) as bar:
+        return sample(system, request, Source(options.run), report=bar.update).pixels, asked
+
+
+def _reconstructions(system: System[Any], fresh: Dataset, options: Options) -> tuple[Tensor, dict[str, Any]]:
+    """Fresh pictures through the system and back, with what is said of the originals."""
+    import torch
+
+    from sfumato.core.request import Images, Reconstruct
+    from sfumato.metrics.report import draw
+
+    originals = draw(fresh, options.count, seed=options.seed)
+    pixels = []
+    for start in range(0, len(originals.pixels), PART):
+        images = originals.pixels[start : start + PART]
+        with torch.no_grad():
+            events = system.run(Reconstruct(images=images, count=len(images), seed=options.seed + start))
+            pixels += [event.pixels.float().cpu() for event in events if isinstance(event, Images)]
+    asked = {"labels": originals.labels, "captions": originals.captions}
+    return torch.cat(pixels), {name: value for name, value in asked.items() if value is not None}
 
 
 def _held(where: str, size: int) -> Dataset | None:
