@@ -39,6 +39,7 @@ def system() -> DDPM:
     return tiny()
 
 
+@torch.no_grad()
 def answer(system: DDPM, **request: object) -> Tensor:
     *_, result = system.run(Generate(**{"count": 2, "seed": 3} | request))
     assert isinstance(result, Images)
@@ -85,6 +86,7 @@ def test_data_without_labels_cannot_be_learned_by_label():
         DDPM.fit(BY_LABEL, Facts("clouds", 3, 8, 8, frozenset({"image"})))
 
 
+@torch.no_grad()
 def alone(system: DDPM, told: Callable[[int], Tensor]) -> Tensor:
     """Two pictures by the solver itself, without the system: ``told`` is the vector of the condition."""
     process, shape = system.config.process, (2, 2, 8, 12)

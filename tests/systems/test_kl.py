@@ -30,6 +30,7 @@ def tiny(**changes: object) -> KL:
     return KL(replace(KLConfig(NETWORK, kl=0.3, edges=0.7), **changes))
 
 
+@torch.no_grad()
 def answer(system: KL, images: Tensor, seed: int = 0) -> Tensor:
     *_, result = system.run(Reconstruct(images=images, seed=seed))
     assert isinstance(result, Images)

@@ -49,6 +49,7 @@ def system() -> LDM:
     return tiny()
 
 
+@torch.no_grad()
 def answer(system: LDM, **request: object) -> Images:
     *_, result = system.run(Generate(**{"count": 2, "seed": 3, "prompt": "a red circle"} | request))
     assert isinstance(result, Images)
