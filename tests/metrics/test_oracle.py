@@ -30,7 +30,7 @@ FRESH = 424_242
 @pytest.mark.parametrize("name", ORACLES)
 @pytest.mark.parametrize("pairs", ["train", "held"])
 def test_shipped_oracles_read_fresh_renders(name, pairs):
-    figures = examine(ORACLES[name](), pairs, 400, seed=FRESH)
+    figures = examine(ORACLES[name](), pairs, 250, seed=FRESH)
     assert figures.pop("scene") >= 0.99
     assert min(figures.values()) >= 0.995, figures
 
