@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -385,3 +386,16 @@ def test_weights_may_be_given_from_anywhere():
     net = Autoencoder(AutoencoderConfig(widths=(4,), groups=2))
     with pytest.raises(DataError, match=r"weights in '\.' do not fit"):
         fill(net, Weights({}))
+
+
+def test_the_memory_of_a_file_goes_with_its_tensors_a_few_at_a_time(tmp_path):
+    tensors = {f"w{i:02}": torch.full((300, 5), float(i)) for i in range(40)}
+    save_file(tensors, tmp_path / "diffusion_pytorch_model.safetensors")
+    found = dict(read_weights(tmp_path, DIFFUSERS).tensors)
+    torch.testing.assert_close(found, tensors, rtol=0, atol=0)
+    if (maps := Path("/proc/self/maps")).exists():  # Linux tells what is mapped
+        assert maps.read_text().count(str(tmp_path)) > 1
+        last = found.pop("w39")
+        found.clear()
+        assert maps.read_text().count(str(tmp_path)) == 1
+        assert last[0, 0] == 39

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sfumato.core.durable import write_tensors
 from sfumato.errors import DataError
 
+TOGETHER = 16
+"""Tensors that share a mapping of their file: its memory goes when the last of them is gone or converted."""
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 
 
@@ -111,12 +113,20 @@ def read_weights(folder: Path, form: Format) -> Weights:
     tensors: dict[str, Tensor] = {}
     for file in _files(folder, form.stem):
         try:
-            with safe_open(file, framework="pt") as stored:
-                tensors |= {_named(name, form): stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            tensors |= {_named(name, form): tensor for name, tensor in _stored(file)}
         except (SafetensorError, OSError) as error:
             raise DataError(f"'{file}' is damaged or incomplete ({error}); fetch it again.") from error
     useless = [name for name in tensors if any(re.fullmatch(pattern, name) for pattern in form.ignore)]
     return Weights({name: tensor for name, tensor in tensors.items() if name not in useless}, folder)
+
+
+def _stored(file: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file, mapped a few at a time."""
+    with safe_open(file, framework="pt") as stored:
+        names = list(stored.keys())
+    for start in range(0, len(names), TOGETHER):
+        with safe_open(file, framework="pt") as stored:
+            yield from ((name, stored.get_tensor(name)) for name in names[start : start + TOGETHER])
 
 
 def write_weights(weights: Weights, folder: Path, form: Format) -> None:
