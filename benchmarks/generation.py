@@ -8,6 +8,7 @@ Sides work in turn, each in its own process, and the table compares wall time, C
 from __future__ import annotations
 
 import multiprocessing
+import os
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 import tyro
 
 from benchmarks import folders
-from benchmarks.race import Side, Work, race, table
+from benchmarks.race import QUIET, Side, Work, race, table
 
 PROMPT = "a red circle above a blue square"
 
@@ -35,32 +36,41 @@ class Args:
     """Pictures at once; 0 means 4, or 1 with --large."""
     steps: int = 0
     """Of the solver; 0 means 20, or 4 with --large."""
+    warm: int = 1
+    """How often each side works before it is timed."""
+    keep: Path | None = None
+    """Where the folder is written and kept for the next time; none means it is deleted."""
 
 
 def main(args: Args) -> None:
+    os.environ |= QUIET
     name, rounds, count, steps = ("sd15", 3, 1, 4) if args.large else ("small", 15, 4, 20)
     rounds, count, steps = args.rounds or rounds, args.count or count, args.steps or steps
     with tempfile.TemporaryDirectory() as aside:
-        folder = Path(aside) / name
-        writer = multiprocessing.get_context("spawn").Process(
-            target=folders.write, args=(folders.SHAPES[name], folder)
-        )
-        writer.start()
-        writer.join()
-        if writer.exitcode:
-            raise SystemExit("The folder could not be written.")
+        folder = (args.keep or Path(aside)) / name
+        if not folder.exists():
+            write(folders.SHAPES[name], folder)
         sides = [
             Side("diffusers", partial(diffusers, folder, count, steps)),
             Side("sfumato", partial(sfumato, folder, count, steps, "auto")),
             Side("sfumato fp32", partial(sfumato, folder, count, steps, "fp32")),
         ]
-        race(sides, rounds)
+        race(sides, rounds, warm=args.warm)
     print(f"{name}: {count} x {steps} steps, {rounds} rounds")
     print(table(sides))
     theirs, ours, exact = (side.answer for side in sides)
     print(f"PSNR of ours to ours in fp32: {psnr(ours, exact):.1f} dB; ", end="")
     print(f"of ours in fp32 to diffusers': {psnr(exact, theirs):.1f} dB; ", end="")
     print(f"pictures have mean {theirs.mean():.0f} and standard deviation {theirs.std():.0f} of 255")
+
+
+def write(shape: folders.Shape, folder: Path) -> None:
+    """In a process of its own, whose memory is gone before anything is measured."""
+    writer = multiprocessing.get_context("spawn").Process(target=folders.write, args=(shape, folder))
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise SystemExit("The folder could not be written.")
 
 
 def diffusers(folder: Path, count: int, steps: int) -> Work:

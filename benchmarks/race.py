@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 Work = Callable[[], Any]
+QUIET = {"TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+"""For the environment: libraries that say nothing besides the result."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ A step is noise, forward, backward, clipping and AdamW. Diffusers' side is the l
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any
 import tyro
 
 from benchmarks.folders import SMALL, shaken
-from benchmarks.race import Side, Work, race, table
+from benchmarks.race import QUIET, Side, Work, race, table
 
 LATENT = {
     "sample_size": 16,
@@ -51,6 +52,7 @@ class Args:
 
 
 def main(args: Args) -> None:
+    os.environ |= QUIET
     for name in args.cases:
         case = CASES[name]
         with tempfile.TemporaryDirectory() as aside:
