@@ -383,9 +383,7 @@ def test_captions_of_the_dataset_are_true_and_mixed():
     data, rows = Shapes(), torch.arange(700)
     scenes, texts = data.scenes(rows), data.captions(data.scenes(rows))
     assert satisfies(scenes, [read(text) for text in texts])["all"].all()
-    descriptive = (
-        sum(text.startswith(("one object", "two objects", "three objects")) for text in texts) / 700
-    )
+    descriptive = sum(text.startswith(("one object", "two objects", "three objects")) for text in texts) / 700
     assert 0.06 < descriptive < 0.14
     assert int(WordTokenizer(data.facts.words, LONGEST).encode(texts).dropped.sum()) == 0
     only = Shapes(levels={"short": 1.0})
