@@ -5,6 +5,7 @@ Example: python -m sfumato.apps.ship runs/ldm-shapes shapes
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def ship(run: Path, into: Path) -> Path:
     card = card.replace(f"--model {run}", f"--model {into.name}").replace(
         f"# {run.name}\n", f"# {into.name}\n"
     )
+    card = re.sub(r"!\[[^\]]*\]\(samples/[^)]*\)\n\n", "", card)
     durable.write_text(into / "README.md", card)
     return into
 
