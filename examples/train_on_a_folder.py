@@ -19,7 +19,7 @@ def paint_sunset(file: Path, dice: random.Random) -> None:
     picture.save(file)
 
 
-def main(steps: int = 400, paintings: int = 100, out: Path = Path("sunsets")) -> None:
+def main(steps: int = 300, paintings: int = 100, out: Path = Path("sunsets")) -> None:
     """Paint, train, generate. With pictures of your own the last two lines are enough."""
     (out / "photos").mkdir(parents=True)
     for number in range(paintings):
