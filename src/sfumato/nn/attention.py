@@ -89,13 +89,14 @@ def _flat(x: Tensor) -> Tensor:
     return x.flatten(0, 1).contiguous()
 
 
-def _blocks(queries: Tensor, keys: Tensor) -> list[tuple[slice, slice]]:
-    """Heads and rows of each block: several heads, or a part of one."""
+def _blocks(queries: Tensor, keys: Tensor) -> list[tuple[int | slice, slice]]:
+    """Heads and rows of each block: several heads, or a part of one.
+
+    One head is a number, not a slice: PyTorch copies a transposed batch of one matrix, but not a matrix.
+    """
     (count, length, _), many = queries.shape, keys.shape[2]
-    heads = max(BLOCK // (length * many), 1)
-    rows = length if heads > 1 else max(BLOCK // many, LEAST_ROWS)
-    return [
-        (slice(i, i + heads), slice(j, j + rows))
-        for i in range(0, count, heads)
-        for j in range(0, length, rows)
-    ]
+    several = BLOCK // (length * many)
+    if several > 1:
+        return [(slice(i, i + several), slice(None)) for i in range(0, count, several)]
+    rows = max(BLOCK // many, LEAST_ROWS)
+    return [(i, slice(j, j + rows)) for i in range(count) for j in range(0, length, rows)]
