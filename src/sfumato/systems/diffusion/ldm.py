@@ -114,7 +114,10 @@ class LDM(System[Generate]):
         return {"denoiser": Player((network, self.text), self.config.optim, network.ends)}
 
     def adopt(self, base: System[Any]) -> None:
-        """Take over a trained first stage."""
+        """Take over a trained first stage, or all that another latent diffusion of this shape has learned."""
+        if isinstance(base, LDM) and self.state_dict().keys() == base.state_dict().keys():
+            self.load_state_dict(base.state_dict())
+            return
         if not isinstance(base, kl.KL) or base.config.network != self.config.first_stage:
             raise DataError(
                 f"Latent diffusion needs a trained first stage of its own shape, got a {type(base).__name__} "
