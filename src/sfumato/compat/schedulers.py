@@ -146,10 +146,11 @@ def write_scheduler(spec: SchedulerSpec) -> dict[str, Any]:
         "beta_start": spec.first,
         "beta_end": spec.last,
         "prediction_type": _theirs(spec.predicts),
-        "timestep_spacing": spec.spacing or OWN_SPACING[spec.solver],
         "steps_offset": spec.offset,
         "trained_betas": None,
     }
+    if spec.spacing is not None:  # Left out, each scheduler spreads its steps in its own way.
+        config["timestep_spacing"] = spec.spacing
     clean = ends_clean(spec, spec.solver)
     if spec.solver in ("ancestral", "ddim"):
         config |= {
