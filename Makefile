@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/sfumato-is-installed
 
-.PHONY: demo test setup bench docs clean
+.PHONY: demo test setup bench pictures docs clean
 
 demo: $(STAMP)
 	@$(BIN)/sfumato demo --out demo
@@ -22,6 +22,10 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.training_step
 	$(BIN)/python -m benchmarks.unet
 	$(BIN)/python -m benchmarks.metrics
+
+pictures: $(STAMP)
+	$(BIN)/sfumato demo --out demo
+	cp demo/sheet.png docs/pictures/shapes.png
 
 docs: $(STAMP)
 	$(BIN)/python -m sfumato.apps.docs

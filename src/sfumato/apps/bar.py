@@ -54,7 +54,7 @@ class Bar:
 def duration(seconds: float) -> str:
     """Seconds as people say them.
 
-    >>> duration(4.26), duration(75), duration(7300)
+    >>> duration(4.26), duration(75.0), duration(7300.0)
     ('4.3 s', '1 min 15 s', '2 h 01 min')
     """
     if seconds < 60:

@@ -18,7 +18,7 @@ PROMPTS = (
     "a red circle above a blue square",
     "a green triangle left of a yellow circle",
     "a purple cross below an orange square",
-    "a white ring right of a cyan triangle",
+    "a large dotted cyan ring at the centre on a white background",
 )
 
 
@@ -60,9 +60,9 @@ def main(options: Options) -> int:
     pictures.save(options.out)
     told = zip(pictures, pictures.captions, pictures.seeds, strict=True)
     cells = [sheet.Cell(image, caption, f"seed {seed}") for image, caption, seed in told]
-    title = f"{len(cells)} prompts, {duration(seconds)}"
+    title = f"{len(cells)} pictures from words"
     sheet.write_png(cells, options.out / "sheet.png", title)
-    lead = f"Made by the model '{options.model}' of sfumato from nothing but these words and seeds."
+    lead = f"Made in {duration(seconds)} by the model '{options.model}' from nothing but words and seeds."
     foot = f"Make one again: sfumato generate --from {options.out}/NAME.png"
     sheet.write_html(cells, options.out / "sheet.html", title, lead, foot)
     talk.note(
