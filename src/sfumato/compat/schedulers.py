@@ -149,8 +149,8 @@ def write_scheduler(spec: SchedulerSpec) -> dict[str, Any]:
         "steps_offset": spec.offset,
         "trained_betas": None,
     }
-    if spec.spacing is not None:  # Left out, each scheduler spreads its steps in its own way.
-        config["timestep_spacing"] = spec.spacing
+    # Left out, each scheduler spreads its steps in its own way.
+    config |= {} if spec.spacing is None else {"timestep_spacing": spec.spacing}
     clean = ends_clean(spec, spec.solver)
     if spec.solver in ("ancestral", "ddim"):
         config |= {

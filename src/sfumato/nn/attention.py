@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 FUSED_FROM = 64
 """Keys from which PyTorch's fused kernel beats plain products in fp32 on a CPU (measured)."""
+NARROW, LANES = 12, 16
+"""Heads narrower than the first are filled up to the second in fp32: 0.75 of the time (measured)."""
 BLOCK = 2**19
 """Scores computed at once in half precision on a CPU: as many as stay in cache (measured)."""
 LEAST_ROWS = 256
@@ -36,12 +38,23 @@ def attention(
         dtype = torch.get_autocast_dtype(device)
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
     mask = None if mask is None else mask.to(q.dtype)
-    if device != "cpu" or (q.dtype == torch.float32 and k.shape[2] >= FUSED_FROM):
+    if device != "cpu":
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if q.dtype == torch.float32 and k.shape[2] >= FUSED_FROM:
+        return _fused(q, k, v, mask)
     with torch.autocast("cpu", enabled=False):  # which would take the softmax to fp32 and back
         if torch.is_grad_enabled() and q.shape[:3].numel() * k.shape[2] <= KEPT:
             return _look(q * q.shape[-1] ** -0.5, k.transpose(-1, -2), mask) @ v
         return _Blockwise.apply(q, k, v, mask)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """PyTorch's kernel; narrow heads are filled up with zeros, which is exact and faster."""
+    width = q.shape[-1]
+    if width >= NARROW:
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    q, k, v = (pad(x, (0, LANES - width)) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=width**-0.5)[..., :width]
 
 
 class _Blockwise(torch.autograd.Function):
