@@ -117,7 +117,8 @@ def machine(trainer: Trainer) -> str:
         torch.cuda.get_device_name(trainer.device) if trainer.device.type == "cuda" else platform.machine()
     )
     processes = f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""
-    return f"{torch.get_num_threads()} threads of {where}{processes}"
+    threads = torch.get_num_threads()
+    return f"{threads} thread{'s' if threads > 1 else ''} of {where}{processes}"
 
 
 def command(plan: Plan) -> str:
