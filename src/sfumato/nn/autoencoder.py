@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from sfumato.errors import UsageError
 from sfumato.nn.attention import attention
-from sfumato.nn.layers import GroupNorm, Linear, swish
+from sfumato.nn.layers import GroupNorm, Linear, doubled, swish
 
 EPS = 1e-6
 """Of every group norm here (latent-diffusion's code; PyTorch's own default is 1e-5)."""
@@ -211,4 +211,4 @@ class _Upsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
-        return self.conv(interpolate(x, scale_factor=2, mode="nearest"))
+        return doubled(x, self.conv)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from sfumato.nn.attention import attention
-from sfumato.nn.layers import Conv3x3, FeedForward, GroupNorm, Linear, product, swish, zeroed
+from sfumato.nn.layers import FeedForward, GroupNorm, Linear, doubled, product, swish, zeroed
 
 TOKEN_EPS = 1e-6
 """Of the group norm before a transformer (latent-diffusion's code), whatever the other norms use."""
@@ -36,11 +36,11 @@ class ResBlock(nn.Module):
         super().__init__()
         self.scale_shift, self.resize = scale_shift, resize
         self.norm1 = GroupNorm(groups, inside, eps)
-        self.conv1 = Conv3x3(inside, outside)
+        self.conv1 = nn.Conv2d(inside, outside, 3, padding=1)
         self.time_emb_proj = Linear(emb, 2 * outside if scale_shift else outside)
         self.norm2 = GroupNorm(groups, outside, eps)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(Conv3x3(outside, outside))
+        self.conv2 = zeroed(nn.Conv2d(outside, outside, 3, padding=1))
         self.conv_shortcut = nn.Conv2d(inside, outside, 1) if inside != outside else None
 
     def forward(
@@ -90,13 +90,13 @@ class Upsample(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.conv = Conv3x3(width, width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], emb: Tensor, size: tuple[int, int] | None
     ) -> Float[Tensor, "b c i j"]:
         if size == (2 * x.shape[2], 2 * x.shape[3]):
-            return self.conv.doubled(x)
+            return doubled(x, self.conv)
         return self.conv(interpolate(x, size, mode="nearest"))
 
 

@@ -8,20 +8,12 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, gelu, interpolate, linear, pad, pixel_shuffle, silu
+from torch.nn.functional import conv2d, gelu, interpolate, linear, pixel_shuffle, silu
 
 M = TypeVar("M", bound=nn.Module)
 
 ONEDNN_FROM = 2**23
 """Multiplications from which oneDNN's fp32 product beats the default one on a CPU (measured)."""
-
-
-TOKENS = 1024
-"""Tokens in a block of a feed-forward layer, so that what is four times as wide stays in cache (measured)."""
-GATHERED_TO = 128
-"""Places in a batch up to which a wide 3 x 3 convolution is faster as one matrix product (measured)."""
-GATHERED_FROM = 512
-"""Channels from which it is."""
 PHASED_FROM = 256
 """Places of a picture from which it pays to double it by phases (measured)."""
 
@@ -79,31 +71,17 @@ def onednn_agrees() -> bool:
     return torch.allclose(ours, linear(x, weight, bias), rtol=1e-5, atol=1e-5)
 
 
-class Conv3x3(nn.Conv2d):
-    """A 3 x 3 convolution that keeps height and width."""
+def doubled(x: Float[Tensor, "b c h w"], conv: nn.Conv2d) -> Float[Tensor, "b d h*2 w*2"]:
+    """A 3 x 3 convolution of a picture whose places are repeated to twice the height and width.
 
-    def __init__(self, inside: int, outside: int):
-        super().__init__(inside, outside, 3, padding=1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        few = x.shape[0] * x.shape[2] * x.shape[3] <= GATHERED_TO and self.in_channels >= GATHERED_FROM
-        if torch.is_grad_enabled() or not few or x.device.type != "cpu":
-            return super().forward(x)
-        around = pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).unfold(1, 3, 1).unfold(2, 3, 1)
-        places = around.permute(0, 1, 2, 4, 5, 3).flatten(3)
-        return product(places, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
-
-    def doubled(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h*2 w*2"]:
-        """The convolution of a picture doubled by repetition.
-
-        Each of the four phases of the result sees only 2 x 2 different places, so one 2 x 2 convolution with
-        summed weights and four times the channels gives all of them: 4/9 of the multiplications.
-        """
-        if x.shape[2] * x.shape[3] < PHASED_FROM or x.device.type != "cpu":
-            return self(interpolate(x, scale_factor=2, mode="nearest"))
-        bias = None if self.bias is None else self.bias.repeat_interleave(4)
-        phases = conv2d(x, _phases(self.weight), bias, padding=1)
-        return pixel_shuffle(phases, 2)[:, :, 1:-1, 1:-1]
+    Each of the four phases of the result sees only 2 x 2 different places, so one 2 x 2 convolution with
+    summed weights and four times the channels gives all of them: 4/9 of the multiplications, half the time.
+    """
+    if x.shape[2] * x.shape[3] < PHASED_FROM or x.device.type != "cpu":
+        return conv(interpolate(x, scale_factor=2, mode="nearest"))
+    bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
+    phases = conv2d(x, _phases(conv.weight), bias, padding=1)
+    return pixel_shuffle(phases, 2)[:, :, 1:-1, 1:-1]
 
 
 def _phases(kernel: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "o*4 i 2 2"]:
@@ -143,17 +121,14 @@ class GEGLU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Four times as wide inside, gated by GELU; without gradients, a block of tokens at a time."""
+    """Four times as wide inside, gated by GELU."""
 
     def __init__(self, width: int):
         super().__init__()
         self.net = nn.Sequential(GEGLU(width, 4 * width), nn.Identity(), Linear(4 * width, width))
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        if torch.is_grad_enabled() or x.shape[0] * x.shape[1] <= TOKENS:
-            return self.net(x)
-        blocks = x.flatten(0, 1).split(TOKENS)
-        return torch.cat([self.net(block) for block in blocks]).view(x.shape)
+        return self.net(x)
 
 
 class QuickGELU(nn.Module):
