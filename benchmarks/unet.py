@@ -73,7 +73,7 @@ class Case:
 CASES = {
     "small": Case((32, 64, 128), (True, True, True), 4, 64, 32, 18, rounds=9),
     "level": Case((320,), (True,), 8, 768, 64, 77, rounds=3, blocks=1, train=False),
-    "sd15": Case((320, 640, 1280, 1280), (True, True, True, False), 8, 768, 64, 77, rounds=3, train=False),
+    "sd15": Case((320, 640, 1280, 1280), (True, True, True, False), 8, 768, 64, 77, rounds=1, train=False),
 }
 
 
