@@ -31,6 +31,8 @@ Is all well here?   sfumato doctor
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or what ``sfumato.errors`` says, or 130 after Ctrl-C."""
+    # Read when torch loads: threads that spin while they wait made a busy machine fifty times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(args)
