@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -98,8 +99,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m i j"]:
         h = self.conv_in(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
-        for level in self.down_blocks:
-            h = level(h)
+        for layer in _layers(self.down_blocks):
+            h = layer(h)
         return self.conv_out(swish(self.conv_norm_out(self.mid_block(h))))
 
 
@@ -120,8 +121,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "b z i j"]) -> Float[Tensor, "b c h w"]:
         h = self.mid_block(self.conv_in(z))
-        for level in self.up_blocks:
-            h = level(h)
+        for layer in _layers(self.up_blocks):
+            h = layer(h)
         h = self.conv_out(swish(self.conv_norm_out(h)))
         return pixel_shuffle(h, self.patch) if self.patch > 1 else h
 
@@ -139,10 +140,12 @@ class _Level(nn.Module):
         self.downsamplers = nn.ModuleList([_Downsample(width)] if down else [])
         self.upsamplers = nn.ModuleList([_Upsample(width)] if up else [])
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
-        for layer in (*self.resnets, *self.downsamplers, *self.upsamplers):
-            x = layer(x)
-        return x
+
+def _layers(levels: nn.ModuleList) -> Iterator[nn.Module]:
+    """One after the other, so that no level holds its input while its layers run."""
+    for level in levels:
+        assert isinstance(level, _Level)
+        yield from (*level.resnets, *level.downsamplers, *level.upsamplers)
 
 
 class _Middle(nn.Module):
