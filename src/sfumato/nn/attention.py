@@ -63,11 +63,11 @@ class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, k, v, mask)
-        queries, keys, values = _flat(q * q.shape[-1] ** -0.5), _flat(k.transpose(2, 3)), _flat(v)
+        queries, keys, values = _flat(q * q.shape[-1] ** -0.5), _flat(k), _flat(v)
         transposed = values.transpose(1, 2).contiguous() if k.shape[2] >= TRANSPOSED_FROM else None
         out = torch.empty_like(queries)
         for heads, rows in _blocks(queries, keys):
-            look = _look(queries[heads, rows], keys[heads], mask if mask is None else mask[rows])
+            look = _look(queries[heads, rows], keys[heads].mT, mask if mask is None else mask[rows])
             if transposed is None:
                 out[heads, rows] = look @ values[heads]
             else:
@@ -79,15 +79,15 @@ class _Blockwise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask = ctx.saved_tensors
         scale = q.shape[-1] ** -0.5
-        queries, keys, values, grads = _flat(q * scale), _flat(k.transpose(2, 3)), _flat(v), _flat(grad)
+        queries, keys, values, grads = _flat(q * scale), _flat(k), _flat(v), _flat(grad)
         to_q = torch.empty_like(queries)
         to_k, to_v = (torch.zeros_like(values, dtype=torch.float32) for _ in range(2))
         for heads, rows in _blocks(queries, keys):
-            look = _look(queries[heads, rows], keys[heads], mask if mask is None else mask[rows])
+            look = _look(queries[heads, rows], keys[heads].mT, mask if mask is None else mask[rows])
             to_v[heads] += look.mT @ grads[heads, rows]
             scores = grads[heads, rows] @ values[heads].mT
             scores = torch._softmax_backward_data(scores, look, -1, q.dtype)
-            to_q[heads, rows] = scores @ keys[heads].mT * scale
+            to_q[heads, rows] = scores @ keys[heads] * scale
             to_k[heads] += scores.mT @ queries[heads, rows]
         return to_q.view(q.shape), to_k.to(k.dtype).view(k.shape), to_v.to(v.dtype).view(v.shape), None
 
@@ -107,7 +107,7 @@ def _blocks(queries: Tensor, keys: Tensor) -> list[tuple[int | slice, slice]]:
 
     One head is a number, not a slice: PyTorch copies a transposed batch of one matrix, but not a matrix.
     """
-    (count, length, _), many = queries.shape, keys.shape[2]
+    (count, length, _), many = queries.shape, keys.shape[1]
     several = BLOCK // (length * many)
     if several > 1:
         return [(slice(i, i + several), slice(None)) for i in range(0, count, several)]
