@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, StableDiffusionPipeline, UNet2DModel
+from diffusers import DDPMPipeline, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
 from sfumato.compat.diffusers import DDPMFolder, StableDiffusionFolder, pipeline_of
 from sfumato.compat.part import DIFFUSERS, Weights, fill, read_weights
-from sfumato.compat.unet import read_unet, write_unet, write_unet_condition
+from sfumato.compat.unet import read_unet, read_unet_condition, write_unet, write_unet_condition
 from sfumato.compat.vae import write_vae
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
@@ -183,6 +183,41 @@ def test_our_unets_in_diffusers_words(config):
 def test_what_diffusers_cannot_say_is_refused(write, message):
     with pytest.raises(UsageError, match=message):
         write()
+
+
+PUBLISHED = {
+    "1.5": {
+        "_class_name": "UNet2DConditionModel",
+        "act_fn": "silu",
+        "attention_head_dim": 8,
+        "sample_size": 64,
+    }
+    | {
+        "center_input_sample": False,
+        "cross_attention_dim": 768,
+        "downsample_padding": 1,
+        "layers_per_block": 2,
+    }
+    | {"block_out_channels": [320, 640, 1280, 1280], "mid_block_scale_factor": 1, "norm_eps": 1e-05}
+    | {"flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "norm_num_groups": 32, "out_channels": 4},
+    "2.1": {"_class_name": "UNet2DConditionModel", "attention_head_dim": [5, 10, 20, 20], "sample_size": 96}
+    | {"cross_attention_dim": 1024, "dual_cross_attention": False, "only_cross_attention": False}
+    | {"num_class_embeds": None, "upcast_attention": True, "use_linear_projection": True}
+    | {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2, "mid_block_scale_factor": 1},
+}
+"""What the published files say, as far as it changes the network."""
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"), zip(PUBLISHED.values(), (859_520_964, 865_910_724), strict=True)
+)
+def test_published_stable_diffusion(config, parameters):
+    with torch.device("meta"):
+        ours = UNet(read_unet_condition(config, "unet")).state_dict()
+        theirs = UNet2DConditionModel.from_config(config).state_dict()
+    assert len(ours) == 686
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+    assert sum(v.numel() for v in ours.values()) == parameters
 
 
 def test_labels_have_no_place_in_a_ddpm_pipeline(originals, tmp_path):
