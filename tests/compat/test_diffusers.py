@@ -209,7 +209,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize(
-    ("config", "parameters"), zip(PUBLISHED.values(), (859_520_964, 865_910_724), strict=True)
+    ("config", "parameters"), [*zip(PUBLISHED.values(), (859_520_964, 865_910_724), strict=True)]
 )
 def test_published_stable_diffusion(config, parameters):
     with torch.device("meta"):

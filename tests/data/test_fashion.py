@@ -20,9 +20,13 @@ from sfumato.data.fashion import FILES, Fashion, Published, download, read_idx
 from sfumato.errors import DataError, StorageError, UsageError
 
 
+def zipped(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
 def idx(values: np.ndarray) -> bytes:
     header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-    return gzip.compress(header + values.astype(np.uint8).tobytes(), mtime=0)
+    return zipped(header + values.astype(np.uint8).tobytes())
 
 
 def contents(train: int = 12, test: int = 5) -> dict[str, np.ndarray]:
@@ -99,15 +103,16 @@ def test_absent_files_are_explained(nowhere):
     [
         (b"", "is damaged"),
         (b"<html>404</html>", "is damaged"),
-        (gzip.compress(b""), "is damaged"),
-        (gzip.compress(struct.pack(">HBBI", 0, 8, 3, 2)), "is damaged"),
-        (gzip.compress(struct.pack(">HBBI", 1, 8, 1, 2) + b"ab"), "is not an IDX file of bytes"),
-        (gzip.compress(struct.pack(">HBBI", 0, 13, 1, 2) + b"ab"), "is not an IDX file of bytes"),
-        (gzip.compress(struct.pack(">HBBI", 0, 8, 1, 3) + b"ab"), "announces 3 values but holds 2"),
-        (gzip.compress(struct.pack(">HBBI", 0, 8, 1, 1) + b"ab"), "announces 1 values but holds more"),
-        (gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 60000, 2**16, 2**16)), "announces .* more than"),
+        (zipped(b""), "is damaged"),
+        (zipped(struct.pack(">HBBI", 0, 8, 3, 2)), "is damaged"),
+        (zipped(struct.pack(">HBBI", 1, 8, 1, 2) + b"ab"), "is not an IDX file of bytes"),
+        (zipped(struct.pack(">HBBI", 0, 13, 1, 2) + b"ab"), "is not an IDX file of bytes"),
+        (zipped(struct.pack(">HBBI", 0, 8, 1, 3) + b"ab"), "announces 3 values but holds 2"),
+        (zipped(struct.pack(">HBBI", 0, 8, 1, 1) + b"ab"), "announces 1 values but holds more"),
+        (zipped(struct.pack(">HBBIII", 0, 8, 3, 60000, 2**16, 2**16)), "announces .* more than"),
         (idx(np.random.default_rng(0).integers(0, 256, (9, 28, 28)))[:-900], "is damaged"),
     ],
+    ids=["empty", "page", "nothing", "cut-header", "header", "type", "short", "long", "huge", "cut"],
 )
 def test_damaged_file_is_refused(tmp_path, content, reason):
     (tmp_path / "a.gz").write_bytes(content)
