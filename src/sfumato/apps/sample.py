@@ -13,7 +13,7 @@ from torch import Tensor
 from sfumato import __version__
 from sfumato.apps.pictures import Pictures, fields_of
 from sfumato.core import durable
-from sfumato.core.request import Generate, Images
+from sfumato.core.request import Generate, Images, Progress
 from sfumato.core.system import System
 from sfumato.errors import UsageError
 
@@ -90,9 +90,10 @@ def _serve(
     for event in system.run(request):
         if isinstance(event, Images):
             return event, seen
-        report(event.done)
-        if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
-            seen.append(event.preview().float().cpu())
+        if isinstance(event, Progress):
+            report(event.done)
+            if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
+                seen.append(event.preview().float().cpu())
     raise AssertionError(f"{type(system).__name__}.run ended without a result")
 
 

@@ -42,6 +42,8 @@ class Generate(Request):
     """How the steps are spread over time; none means the system's own default."""
     eta: float | None = None
     """Fresh noise per step of DDIM: 0 none, 1 as much as DDPM."""
+    truncation: float | None = None
+    """How far a GAN's pictures stray from its average: 1 as far as they will, 0 not at all."""
     height: int | None = None
     """Pixels; none means the size the system was trained at."""
     width: int | None = None

@@ -14,9 +14,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core.generate import Generate, Request
+from sfumato.core.latent import Way
 from sfumato.errors import UsageError
 
-__all__ = ["Event", "Generate", "Images", "Progress", "Reconstruct", "Request", "in_parts"]
+__all__ = [
+    "Edit",
+    "Event",
+    "Generate",
+    "Images",
+    "Invert",
+    "Mix",
+    "Progress",
+    "Reconstruct",
+    "Request",
+    "Result",
+    "Translate",
+    "Upscale",
+    "Video",
+    "Walk",
+    "in_parts",
+]
 
 
 @dataclass(frozen=True)
@@ -25,6 +42,81 @@ class Reconstruct(Request):
 
     images: Float[Tensor, "n c h w"] = field(kw_only=True)
     """In [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Translate(Request):
+    """Turn pictures of one domain into pictures of another."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    direction: str = field(default="", kw_only=True)
+    """Which way, for a system that knows several; empty means its first."""
+
+
+@dataclass(frozen=True)
+class Upscale(Request):
+    """Make pictures larger, with detail that was not there."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Walk(Request):
+    """Walk through latent space from picture to picture: ``count`` of them, with seeds from ``seed`` on."""
+
+    frames: int = field(default=16, kw_only=True)
+    """Steps from one picture to the next."""
+    way: Way = field(default="slerp", kw_only=True)
+    """Along great circles (slerp) or straight lines (lerp)."""
+    loop: bool = field(default=False, kw_only=True)
+    """Whether to walk back to the first picture."""
+    label: int | str | None = field(default=None, kw_only=True)
+    """Which class to show, for a system told labels."""
+    truncation: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
+class Mix(Request):
+    """Pictures with the coarse styles of one seed and the finer styles of another, for all pairs.
+
+    The answer holds ``len(coarse) * len(fine)`` pictures, a row for each coarse seed.
+    """
+
+    coarse: tuple[int, ...] = field(kw_only=True)
+    """Seeds of the pictures that give pose and shape."""
+    fine: tuple[int, ...] = field(kw_only=True)
+    """Seeds of the pictures that give colour and detail."""
+    crossover: int | None = field(default=None, kw_only=True)
+    """The layer from which styles are taken from the fine seed; none means the middle one."""
+    truncation: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
+class Invert(Request):
+    """Find the latents that make given pictures."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    space: str = field(default="", kw_only=True)
+    """Which latent space, for a system with several; empty means its first."""
+    steps: int | None = field(default=None, kw_only=True)
+    """Of the search; none means the system's own default."""
+
+
+@dataclass(frozen=True)
+class Edit(Request):
+    """Change pictures, or new ones, as words say."""
+
+    prompt: str = field(kw_only=True)
+    """What to change; for latent arithmetic "red circle - red square + blue square"."""
+    images: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
+    """In [-1, 1]; none means new pictures."""
+    strength: float = field(default=1.0, kw_only=True)
+    """How far to go."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +139,24 @@ class Images:
     captions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     """What the user should know about this answer: truncated prompts, ignored settings."""
+    latents: Float[Tensor, "n ..."] | None = None
+    """What they were made from, if that was asked for."""
 
 
-Event = Progress | Images
+@dataclass(frozen=True)
+class Video:
+    """The moving pictures asked for."""
+
+    pixels: Float[Tensor, "n f c h w"]
+    """In [-1, 1]."""
+    rate: float = 12.0
+    """Frames a second."""
+    seeds: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Result = Images | Video
+Event = Progress | Result
 
 
 def in_parts(
@@ -64,10 +171,10 @@ def in_parts(
     answers: list[Images] = []
     for i, start in enumerate(starts):
         for event in serve(request.part(start, min(start + size, request.count))):
-            if isinstance(event, Images):
-                answers.append(event)
-            else:
+            if isinstance(event, Progress):
                 yield Progress((i + event.done) / len(starts), event.preview)
+            elif isinstance(event, Images):
+                answers.append(event)
     yield Images(
         torch.cat([a.pixels for a in answers]),
         seeds=tuple(range(request.seed, request.seed + request.count)),
@@ -89,3 +196,5 @@ def _check(request: Generate, hears: frozenset[str]) -> None:
     if "label" not in hears and request.label is not None:
         instead = "name the class in the prompt" if "caption" in hears else "leave the label out"
         raise UsageError(f"This model was trained without labels; {instead}.")
+    if "truncation" not in hears and request.truncation is not None:
+        raise UsageError("This model has no truncation; leave it out.")
