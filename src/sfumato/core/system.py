@@ -181,6 +181,11 @@ class System(nn.Module, abc.ABC, Generic[R]):
         raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
 
     @property
+    def channels(self) -> int:
+        """Of the pictures it takes and makes: what files are turned into before they come here."""
+        return int(self.config.channels)
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 

@@ -54,6 +54,10 @@ class KL(System[Reconstruct]):
     def fit(cls, config: KLConfig, facts: Facts) -> KLConfig:
         return replace(config, network=replace(config.network, channels=facts.channels))
 
+    @property
+    def channels(self) -> int:
+        return self.config.network.channels
+
     def players(self) -> dict[str, Player]:
         network = self.network
         encoder, decoder = network.encoder, network.decoder

@@ -109,6 +109,10 @@ class LDM(System[Generate]):
         _latent_shape(fitted, facts.height, facts.width)
         return fitted
 
+    @property
+    def channels(self) -> int:
+        return self.config.first_stage.channels
+
     def players(self) -> dict[str, Player]:
         network = self.denoiser.network
         return {"denoiser": Player((network, self.text), self.config.optim, network.ends)}
