@@ -64,7 +64,8 @@ class Upscale(Request):
 
 @dataclass(frozen=True)
 class Walk(Request):
-    """Walk through latent space from picture to picture: ``count`` of them, with seeds from ``seed`` on."""
+    """Walk through latent space from picture to picture: ``count`` of them, with seeds from ``seed`` on, or
+    those given."""
 
     frames: int = field(default=16, kw_only=True)
     """Steps from one picture to the next."""
@@ -76,6 +77,8 @@ class Walk(Request):
     """Which class to show, for a system told labels."""
     truncation: float | None = field(default=None, kw_only=True)
     """As in ``Generate``."""
+    images: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
+    """In [-1, 1]: pictures to walk between, for a system that can encode them; none means new ones."""
 
 
 @dataclass(frozen=True)
