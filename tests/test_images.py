@@ -18,6 +18,7 @@ from sfumato.images import (
     PictureError,
     fit,
     from_levels,
+    gif,
     grid,
     measure,
     open_image,
@@ -123,8 +124,8 @@ def test_missing_file_and_folder(tmp_path):
         open_image(tmp_path)
 
 
-@pytest.mark.parametrize(("width", "height"), [(9000, 9000), (30000, 30000), (65535, 65535)])
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(("width", "height"), [(9000, 9000), (9500, 9500), (30000, 30000), (65535, 65535)])
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 def test_decompression_bomb_is_refused_before_decoding(tmp_path, width, height):
     """Had it been decoded, the error would be that the pixels are missing."""
     (tmp_path / "bomb.png").write_bytes(png(width, height, 8, 0, bytes(1000)))
@@ -212,6 +213,81 @@ def test_16_bit_colour_and_alpha():
     values = np.array([[65535, 32768, 0, 65535, 32768, 32768, 32768, 0]], ">u2")
     image = open_image(io.BytesIO(png(2, 1, 16, 6, b"\0" + values.tobytes())))
     assert np.asarray(image).tolist() == [[[255, 128, 0], [255, 255, 255]]]
+
+
+# Colour profiles
+
+SRGB_PRIMARIES = ((0.4360, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
+"""As CIE XYZ under D50, as profiles hold them."""
+
+
+def fixed(*values: float) -> bytes:
+    return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+
+def profile(space: bytes, primaries=SRGB_PRIMARIES, name: bytes = b"test") -> bytes:
+    """An ICC profile of version 2 written by hand, whose numbers are proportional to light."""
+    white = (0.9642, 1.0, 0.8249)
+    linear = b"curv" + bytes(4) + struct.pack(">I", 0)
+    said = b"desc" + bytes(4) + struct.pack(">I", len(name) + 1) + name + bytes(1 + 4 + 4 + 2 + 1 + 67)
+    tags = {b"desc": said, b"cprt": b"text" + bytes(5), b"wtpt": b"XYZ " + bytes(4) + fixed(*white)}
+    if space == b"GRAY":
+        tags[b"kTRC"] = linear
+    else:
+        for letter, xyz in zip(b"rgb", primaries, strict=True):
+            tags[bytes([letter]) + b"XYZ"] = b"XYZ " + bytes(4) + fixed(*xyz)
+            tags[bytes([letter]) + b"TRC"] = linear
+    place, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for tag, data in tags.items():
+        table += tag + struct.pack(">II", place + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    head = struct.pack(
+        ">I4sI4s4s4s12x4s", place + len(body), b"    ", 0x02400000, b"mntr", space, b"XYZ ", b"acsp"
+    )
+    return head + bytes(68 - len(head)) + fixed(*white) + bytes(48) + table + body
+
+
+def encoded(light: np.ndarray) -> np.ndarray:
+    """Light in [0, 255] as sRGB writes it (IEC 61966-2-1)."""
+    share = light / 255
+    return 255 * np.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_colours_of_another_profile_become_those_of_srgb(kind):
+    levels = np.full((8, 16, 3), (40, 90, 200), dtype=np.uint8)
+    swapped = (SRGB_PRIMARIES[1], SRGB_PRIMARIES[0], SRGB_PRIMARIES[2])
+    for primaries, order in ((SRGB_PRIMARIES, [0, 1, 2]), (swapped, [1, 0, 2])):
+        data = bytes_of(Image.fromarray(levels), kind, icc_profile=profile(b"RGB ", primaries))
+        plain = np.asarray(open_image(io.BytesIO(bytes_of(Image.fromarray(levels), kind)))).astype(float)
+        got = np.asarray(open_image(io.BytesIO(data)))
+        assert np.abs(got - encoded(plain)[..., order]).max() <= 2
+
+
+def test_grey_and_transparent_pictures_have_profiles_too():
+    # The darkest levels are left out, where light grows faster than the tables of littlecms are fine.
+    grey = Image.fromarray(np.arange(8, 248, dtype=np.uint8).reshape(8, 30))
+    got = open_image(io.BytesIO(bytes_of(grey, "PNG", icc_profile=profile(b"GRAY"))))
+    assert got.mode == "L"
+    assert np.abs(np.asarray(got) - encoded(np.asarray(grey).astype(float))).max() <= 2
+
+    clear = Image.new("RGBA", (4, 3), (40, 90, 200, 0))
+    clear.putpixel((1, 2), (40, 90, 200, 255))
+    got = open_image(io.BytesIO(bytes_of(clear, "PNG", icc_profile=profile(b"RGB "))))
+    assert got.getpixel((0, 0)) == (255, 255, 255)
+    assert np.abs(np.array(got.getpixel((1, 2))) - encoded(np.array([40.0, 90, 200]))).max() <= 2
+    one = Image.fromarray(np.full((3, 4, 3), 90, dtype=np.uint8))
+    data = bytes_of(one, "PNG", icc_profile=profile(b"RGB "), transparency=(90, 90, 90))
+    assert open_image(io.BytesIO(data)).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "embedded", [b"no profile", profile(b"GRAY"), profile(b"RGB ", name=b"sRGB of a camera")]
+)
+def test_profiles_that_say_nothing_or_cannot_be_used_change_nothing(embedded):
+    levels = colourful(5, 7)
+    data = bytes_of(Image.fromarray(levels), "PNG", icc_profile=embedded)
+    assert np.array_equal(np.asarray(open_image(io.BytesIO(data))), levels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -408,6 +484,16 @@ def test_file_in_place_of_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="Cannot write picture"):
         save_png(Image.new("RGB", (2, 2)), tmp_path / "file" / "a.png", None)
+
+
+def test_a_gif_moves_at_its_rate_and_remembers_its_settings():
+    frames = torch.linspace(-1, 1, 4).view(4, 1, 1, 1).expand(4, 3, 6, 5)
+    with Image.open(io.BytesIO(gif(frames, 20.0, {"seed": 2**60, "prompt": "é"}))) as film:
+        assert (film.n_frames, film.size, film.info["loop"], film.info["duration"]) == (4, (5, 6), 0, 50)
+        assert json.loads(film.info["comment"]) == {"seed": 2**60, "prompt": "é"}
+        for i, level in enumerate((0, 85, 170, 255)):
+            film.seek(i)
+            assert film.convert("RGB").getpixel((2, 3)) == (level, level, level)
 
 
 def test_settings_are_json(tmp_path):

@@ -8,6 +8,7 @@ import math
 import os
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from sfumato.errors import DataError, StorageError, UsageError
@@ -38,7 +39,6 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
 )
 """What Pillow's readers raise on broken files; they share no base class."""
 
@@ -56,6 +56,10 @@ _ORIENTATION = 0x0112
 
 _A1111 = {"steps": "Steps", "solver": "Sampler", "guidance": "CFG scale", "seed": "Seed", "model": "Model"}
 """Our settings under the names that stable-diffusion-webui's galleries look for."""
+
+
+_OPENING = threading.Lock()
+"""Pillow warns of large pictures by a filter that all threads share."""
 
 
 class PictureError(DataError):
@@ -79,8 +83,9 @@ def open_image(
     """Read a picture as an upright RGB or grey (L) image, whatever the file holds.
 
     The first frame of an animation; transparency over white; CMYK, palette and 16-bit pictures converted;
-    colour profiles ignored. ``at_least`` (height, width) lets JPEG decode at a half, quarter or eighth of its
-    size as long as both sides stay twice as large as asked: several times faster, hardly visible.
+    colours as sRGB means them, whatever profile the file carries. ``at_least`` (height, width) lets JPEG
+    decode at a half, quarter or eighth of its size as long as both sides stay twice as large as asked:
+    several times faster, hardly visible.
     Raises ``PictureError``, a ``DataError``, naming the file and the reason.
     """
     try:
@@ -91,7 +96,7 @@ def open_image(
             turn = _UPRIGHT.get(_orientation(image))
     except _UNREADABLE as error:
         raise PictureError(_name(file), _reason(file, error)) from error
-    plain = _plain(image)
+    plain = _plain(_to_srgb(image))
     return plain.transpose(turn) if turn is not None else plain
 
 
@@ -189,6 +194,18 @@ def save_png(
         ) from error
 
 
+def gif(
+    frames: Float[Tensor, "f c h w"], rate: float = 12.0, settings: Mapping[str, Any] | None = None
+) -> bytes:
+    """Moving pictures as an endless GIF; the settings stand as JSON in its comment."""
+    first, *others = [to_pil(frame).convert("RGB") for frame in frames]
+    buffer = io.BytesIO()
+    duration = max(20, round(1000 / rate / 10) * 10)  # hundredths of a second; viewers slow down below two
+    comment = {} if settings is None else {"comment": json.dumps(dict(settings)).encode()}
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=duration, loop=0, **comment)
+    return buffer.getvalue()
+
+
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read back the settings that ``save_png`` wrote into a PNG."""
     try:
@@ -209,8 +226,10 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _open(file: File, max_pixels: int, formats: Sequence[str]) -> Image.Image:
-    """Open, looking at the size before anything is decoded."""
-    image = Image.open(file, formats=tuple(formats))
+    """Open, looking at the size before anything is decoded; the error is ours, not a warning of Pillow's."""
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(file, formats=tuple(formats))
     if image.width * image.height > max_pixels:
         image.close()
         raise Image.DecompressionBombError(
@@ -226,6 +245,32 @@ def _orientation(image: Image.Image) -> int:
     except _UNREADABLE:
         return 1
     return value if isinstance(value, int) else 1
+
+
+_BARE = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBa": "RGB", "LA": "L", "La": "L"}
+"""The colours alone of modes that may be transparent."""
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Colours of the file's own profile as sRGB has them; profiles that cannot be used are ignored."""
+    embedded = image.info.get("icc_profile")
+    if not embedded or image.mode.startswith(("I", "1")):
+        return image
+    colours = image.convert(_BARE.get(image.mode, image.mode))
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():
+            return image
+        srgb = ImageCms.createProfile("sRGB")
+        precise = ImageCms.Flags.HIGHRESPRECALC
+        out = ImageCms.profileToProfile(colours, profile, srgb, outputMode="RGB", flags=precise)
+    except (OSError, ImageCms.PyCMSError):  # damaged, or meant for another mode
+        return image
+    assert out is not None  # it was not converted in place
+    out = out.convert("L") if colours.mode == "L" else out
+    if image.has_transparency_data:
+        out.putalpha(image.convert("RGBA").getchannel("A"))
+    return out
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -259,7 +304,7 @@ def _reason(file: File, error: BaseException) -> str:
     """Say in plain words why a picture cannot be read."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+    if isinstance(error, Image.DecompressionBombError):
         return str(error) if "allowed" in str(error) else "its size makes it a decompression bomb"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
