@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data as skimage_data
 from sklearn.datasets import load_sample_image
 
-from sfumato.data.photos import PHOTOS, Photos
+from sfumato.data.photos import HELD_OUT, PHOTOS, Photos, open_photo, photographs
 from sfumato.errors import MissingExtraError, UsageError
 
 
@@ -68,6 +68,23 @@ def test_every_crop_lies_in_its_own_part(monkeypatch, size, border):
         image = Photos(split, size).batch(torch.arange(60))["image"]
         assert (image[:, channel] == 1).all()
         assert (image[:, 2 - channel] == -1).all()
+
+
+def test_whole_photographs_are_held_out():
+    names = {
+        split: set(_names(photographs(split, 16).batch(torch.arange(80))["label"]))
+        for split in ("train", "test")
+    }
+    assert names["test"] == set(HELD_OUT)
+    assert names["train"] == set(PHOTOS) - set(HELD_OUT)
+    assert photographs("test", 16).facts.name == "photographs"
+    assert photographs("test", 16).facts.fingerprint != Photos("test", 16).facts.fingerprint
+    cat = photographs("test", 16)._regions[0]
+    assert np.array_equal(np.asarray(cat), np.asarray(open_photo("cat")))
+
+
+def _names(labels: torch.Tensor) -> list[str]:
+    return [list(PHOTOS)[label] for label in labels.tolist()]
 
 
 @pytest.mark.parametrize("size", [1, 256])

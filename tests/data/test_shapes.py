@@ -17,6 +17,7 @@ from sfumato.data.shapes import (
     Shapes,
     caption,
     draw,
+    one_shape,
     read,
     render,
     satisfies,
@@ -425,3 +426,11 @@ def test_bad_settings_are_refused(settings, message):
 def test_numbers_beyond_the_end_are_refused():
     with pytest.raises(IndexError, match="examples 0 to 9, got"):
         Shapes(length=10).batch(torch.tensor([10]))
+
+
+def test_one_shape_is_a_single_object_in_few_words():
+    data = one_shape("test", 32, length=9)
+    batch = data.batch(torch.arange(9))
+    assert (len(data), data.facts.name) == (9, "shapes")
+    assert batch["image"].shape == (9, 3, 32, 32)
+    assert [read(text).number for text in batch["caption"]] == [1] * 9

@@ -37,6 +37,8 @@ LARGEST = 256
 TEST = 0.3
 """Share of every photograph, on its right, that is never trained on."""
 LENGTHS = {"train": 10_000, "test": 1000}
+HELD_OUT = ("cat", "coffee", "temple")
+"""The photographs that ``photographs`` keeps for testing, whole."""
 
 
 class Photos:
@@ -44,10 +46,13 @@ class Photos:
 
     The left 70 % of every photograph are for training (half of the crops mirrored), the rest for testing.
     Where the rest is narrower than a crop, it grows to its width, but not beyond half of the photograph.
+    With ``apart``, the photographs of ``HELD_OUT`` are for testing and all others for training, uncut.
     Raises ``MissingExtraError`` without scikit-image or scikit-learn.
     """
 
-    def __init__(self, split: str = "train", size: int = 64, *, length: int | None = None):
+    def __init__(
+        self, split: str = "train", size: int = 64, *, length: int | None = None, apart: bool = False
+    ):
         check_split("photos", split)
         if not 1 <= size <= LARGEST:
             raise UsageError(
@@ -55,12 +60,15 @@ class Photos:
             )
         self._split, self._size = split, size
         self._length = LENGTHS[split] if length is None else length
-        self._regions = [_region(open_image(_find(*place)), split, size) for place in PHOTOS.values()]
+        names = [n for n in PHOTOS if (n in HELD_OUT) == (split == "test")] if apart else list(PHOTOS)
+        photos = [open_photo(name) for name in names]
+        self._regions = photos if apart else [_region(photo, split, size) for photo in photos]
+        self._labels = [list(PHOTOS).index(name) for name in names]
         digest = hashlib.blake2b(f"{split} {size} {self._length}".encode(), digest_size=8)
         for region in self._regions:
             digest.update(region.tobytes())
         self.facts = Facts(
-            name="photos",
+            name="photographs" if apart else "photos",
             channels=3,
             height=size,
             width=size,
@@ -81,8 +89,8 @@ class Photos:
         if not 0 <= index < self._length:
             raise IndexError(f"Crop {index} of {self._length}")
         dice = random.Random(f"photos/{self._split}/{index}")  # a stream of its own for every crop
-        label = dice.randrange(len(self._regions))
-        region = self._regions[label]
+        place = dice.randrange(len(self._regions))
+        region = self._regions[place]
         most = min(region.size)
         side = round(math.exp(dice.uniform(math.log(min(self._size, most)), math.log(most))))
         left, top = dice.randint(0, region.width - side), dice.randint(0, region.height - side)
@@ -90,13 +98,23 @@ class Photos:
         crop = region.resize((self._size, self._size), Image.Resampling.BICUBIC, box, reducing_gap=2.0)
         if self._split == "train" and dice.random() < 0.5:
             crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return crop, label
+        return crop, self._labels[place]
+
+
+def photographs(split: str = "train", size: int = 64, *, length: int | None = None) -> Photos:
+    """Crops of photographs of which three (``HELD_OUT``) are kept whole for testing."""
+    return Photos(split, size, length=length, apart=True)
+
+
+def open_photo(name: str) -> Image.Image:
+    """One of ``PHOTOS``, whole; ``MissingExtraError`` without its package."""
+    return open_image(_find(*PHOTOS[name])).convert("RGB")
 
 
 def _region(photo: Image.Image, split: str, size: int) -> Image.Image:
     border = photo.width - round(max(photo.width * TEST, min(size, photo.width / 2)))
     ends = (0, border) if split == "train" else (border, photo.width)
-    return photo.convert("RGB").crop((ends[0], 0, ends[1], photo.height))
+    return photo.crop((ends[0], 0, ends[1], photo.height))
 
 
 def _find(package: str, file: str) -> Path:
