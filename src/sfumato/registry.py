@@ -9,16 +9,24 @@ from typing import Any
 from sfumato.errors import UsageError, nearest
 
 SYSTEMS = {
+    "ae": "sfumato.systems.autoencoders.ae:Autoencoder",
+    "vae": "sfumato.systems.autoencoders.vae:VAE",
     "kl": "sfumato.systems.autoencoders.kl:KL",
     "ddpm": "sfumato.systems.diffusion.ddpm:DDPM",
     "ldm": "sfumato.systems.diffusion.ldm:LDM",
+    "srgan": "sfumato.systems.gans.srgan:SRGAN",
 }
 
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
+    "one-shape": "sfumato.data.shapes:one_shape",
     "digits": "sfumato.data.digits:Digits",
     "fashion": "sfumato.data.fashion:Fashion",
+    "faces": "sfumato.data.faces:Faces",
     "photos": "sfumato.data.photos:Photos",
+    "gaussians": "sfumato.data.gaussians:gaussians",
+    "single-shapes": "sfumato.data.shapes.single:SingleShapes",
+    "photographs": "sfumato.data.photos:photographs",
     "folder": "sfumato.data.folder:Folder",
 }
 
