@@ -13,8 +13,15 @@ SYSTEMS = {
     "vae": "sfumato.systems.autoencoders.vae:VAE",
     "kl": "sfumato.systems.autoencoders.kl:KL",
     "ddpm": "sfumato.systems.diffusion.ddpm:DDPM",
+    "gan": "sfumato.systems.gans.gan:GAN",
+    "dcgan": "sfumato.systems.gans.dcgan:DCGAN",
+    "cgan": "sfumato.systems.gans.cgan:CGAN",
     "ldm": "sfumato.systems.diffusion.ldm:LDM",
+    "stylegan": "sfumato.systems.gans.stylegan:StyleGAN",
     "srgan": "sfumato.systems.gans.srgan:SRGAN",
+    "pix2pix": "sfumato.systems.gans.pix2pix:Pix2Pix",
+    "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",
+    "dfgan": "sfumato.systems.text.dfgan:DFGAN",
 }
 
 DATASETS = {
@@ -27,6 +34,12 @@ DATASETS = {
     "gaussians": "sfumato.data.gaussians:gaussians",
     "single-shapes": "sfumato.data.shapes.single:SingleShapes",
     "photographs": "sfumato.data.photos:photographs",
+    "edges-to-shapes": "sfumato.data.pairs:edges_to_shapes",
+    "labels-to-shapes": "sfumato.data.pairs:labels_to_shapes",
+    "depth-to-shapes": "sfumato.data.pairs:depth_to_shapes",
+    "plain-to-striped": "sfumato.data.domains:plain_to_striped",
+    "warm-to-cool": "sfumato.data.domains:warm_to_cool",
+    "seasons": "sfumato.data.domains:Seasons",
     "folder": "sfumato.data.folder:Folder",
 }
 

@@ -178,9 +178,18 @@ def fill(module: nn.Module, weights: Weights) -> None:
 
     Everything that does not agree is told in one ``DataError``.
     """
-    given = weights.tensors
+    if found := faults(module, weights.tensors):
+        raise DataError(
+            f"The weights in '{weights.folder}' do not fit its config.json: {found}. "
+            "Take both files from the same model."
+        )
+    module.load_state_dict(dict(weights.tensors), assign=True)
+
+
+def faults(module: nn.Module, given: Mapping[str, Tensor]) -> str:
+    """What keeps tensors from being exactly those of a network, in words; empty if nothing does."""
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    faults = [
+    told = [
         _count("missing", [name for name in wanted if name not in given]),
         _count("unknown", [name for name in given if name not in wanted]),
         _count(
@@ -192,12 +201,7 @@ def fill(module: nn.Module, weights: Weights) -> None:
             ],
         ),
     ]
-    if any(faults):
-        raise DataError(
-            f"The weights in '{weights.folder}' do not fit its config.json: "
-            f"{'; '.join(filter(None, faults))}. Take both files from the same model."
-        )
-    module.load_state_dict(dict(given), assign=True)
+    return "; ".join(filter(None, told))
 
 
 def _count(what: str, names: list[str]) -> str:

@@ -180,6 +180,16 @@ class System(nn.Module, abc.ABC, Generic[R]):
         """Write the system as a diffusers folder."""
         raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
 
+    @classmethod
+    def recognises(cls, names: frozenset[str]) -> bool:
+        """Whether a public weight file (``.pth``) that holds tensors of these names is one of its own."""
+        return False
+
+    @classmethod
+    def from_file(cls, path: Path) -> System[Any]:
+        """Build the system from a public weight file whose names it recognises, or a folder of such files."""
+        raise UsageError(f"{cls.__name__} has no weight files of its own, so it cannot read '{path}'.")
+
     @property
     def channels(self) -> int:
         """Of the pictures it takes and makes: what files are turned into before they come here."""

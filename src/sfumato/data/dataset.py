@@ -20,13 +20,16 @@ class Facts:
     height: int
     width: int
     fields: frozenset[str]
-    """Of ``image``, ``caption``, ``label`` and what else a batch holds."""
+    """Of ``image``, ``caption``, ``label``, ``source`` (what ``image`` is to be made from), ``a`` and ``b``
+    (pictures of two domains, no pairs) and what else a batch holds. All pictures have one size."""
     classes: tuple[str, ...] = ()
     """Names of the labels, in order; empty without labels."""
     words: tuple[str, ...] = ()
     """Every word of its captions, in a fixed order; empty without captions."""
     fingerprint: str = ""
     """Changes when the examples change; part of what makes resuming exact."""
+    domains: tuple[str, ...] = ()
+    """Names of what ``source`` and ``image``, or ``a`` and ``b``, are pictures of."""
 
 
 @runtime_checkable

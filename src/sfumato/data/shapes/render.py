@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sfumato.data.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, Scenes
+from sfumato.data.shapes.scene import BACKGROUNDS, COLOURS, SHAPES, SLOTS, Scenes
 from sfumato.errors import UsageError
 
 SMALLEST = 12
 """Pixels a side below which nothing can be told apart."""
+FAR = 99.0
+"""Pixels: a distance larger than any that is looked at."""
 _RGB = {
     "red": (225, 30, 35), "orange": (255, 135, 0), "yellow": (255, 228, 30), "green": (40, 190, 75),
     "cyan": (50, 215, 225), "blue": (45, 95, 250), "purple": (160, 60, 225), "pink": (255, 150, 195),
@@ -38,17 +40,15 @@ def render(scenes: Scenes, height: int, width: int | None = None) -> Float[Tenso
     width = height if width is None else width
     if min(height, width) < SMALLEST:
         raise UsageError(f"Shapes need {SMALLEST} pixels a side, got {height} x {width}; choose 32 or 64.")
-    ground = _palette(BACKGROUNDS)[scenes.background]
+    ground = palette(BACKGROUNDS)[scenes.background]
     canvas = ground[:, :, None].repeat(1, 1, height * width)
-    row, slot = torch.nonzero(scenes.shape >= 0, as_tuple=True)
-    order = torch.argsort(scenes.shape[row, slot], stable=True)
-    row, slot = row[order], slot[order]
+    row, slot = _objects(scenes)
     half = min(height, width) / 6
     y, x, dy, dx, radius = _patches(scenes, row, slot, height, width, half)
     away = _distance(scenes.shape[row, slot], dx / radius, dy / radius) * radius
     cover = (0.5 - away).clamp_(0, 1)
     dark, light = _texture(scenes, row, slot, dx, dy, away, half)
-    ink = _palette(COLOURS)[scenes.colour[row, slot]][:, :, None, None]
+    ink = palette(COLOURS)[scenes.colour[row, slot]][:, :, None, None]
     # Ink over ground, as what must be added to the ground: objects keep to their cells, so the order is free.
     added = ink + dark[:, None] * (_DARK * (ink + 1) - 1 - ink) + light[:, None] * _LIGHT * (1 - ink)
     added = (added - ground[row][:, :, None, None]) * cover[:, None]
@@ -58,8 +58,27 @@ def render(scenes: Scenes, height: int, width: int | None = None) -> Float[Tenso
     return canvas.view(-1).index_add_(0, flat.view(-1), added.view(-1)).view(-1, 3, height, width)
 
 
-def _palette(names: tuple[str, ...]) -> Float[Tensor, "k 3"]:
+def distances(scenes: Scenes, height: int, width: int) -> Float[Tensor, "n s h w"]:
+    """Signed distance of every pixel to the outline of each object, in pixels: negative inside, ``FAR`` away
+    from it and for slots that hold nothing. It covers the share 0.5 - distance of a pixel, between 0 and 1."""
+    row, slot = _objects(scenes)
+    y, x, dy, dx, radius = _patches(scenes, row, slot, height, width, min(height, width) / 6)
+    away = _distance(scenes.shape[row, slot], dx / radius, dy / radius) * radius
+    found = torch.full((len(scenes), SLOTS, height, width), FAR)
+    found[row[:, None, None], slot[:, None, None], y[:, :, None], x[:, None, :]] = away
+    return found
+
+
+def palette(names: tuple[str, ...]) -> Float[Tensor, "k 3"]:
+    """The colours of these names, of objects or grounds, in [-1, 1]."""
     return torch.tensor([_RGB[name] for name in names]) / 127.5 - 1
+
+
+def _objects(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """Row and slot of every object there is, sorted by shape."""
+    row, slot = torch.nonzero(scenes.shape >= 0, as_tuple=True)
+    order = torch.argsort(scenes.shape[row, slot], stable=True)
+    return row[order], slot[order]
 
 
 def _patches(

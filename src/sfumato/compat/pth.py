@@ -1,0 +1,48 @@
+"""Public weight files of PyTorch (``.pth``, ``.pt``): tensors by name, and no code from the file is run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfumato.errors import DataError
+
+SUFFIXES = (".pth", ".pt")
+PARALLEL = "module."
+"""What ``DataParallel`` puts before every name."""
+
+
+def read_pth(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file; those of mappings within mappings are named ``outer/inner``.
+
+    Raises ``DataError`` if the file is damaged, holds more than tensors and plain values, or no tensors.
+    """
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"'{path}' is damaged, or holds more than tensors and would run code when it is read; "
+            "fetch it again, or save its state_dict alone."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"'{path}' is no weight file of PyTorch ({reason}); fetch it again.") from error
+    tensors = _flat(held, "")
+    if not tensors:
+        raise DataError(f"'{path}' holds no tensors; give the file with the weights of a network.")
+    if all(name.startswith(PARALLEL) for name in tensors):
+        return {name.removeprefix(PARALLEL): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _flat(held: Any, prefix: str) -> dict[str, Tensor]:
+    if isinstance(held, Tensor):
+        return {prefix.removesuffix("/"): held}
+    if not isinstance(held, Mapping):
+        return {}
+    return {n: t for key, value in held.items() for n, t in _flat(value, f"{prefix}{key}/").items()}

@@ -1,0 +1,145 @@
+"""Scenes of shapes in pairs: a drawing, a label map or a depth map, and the picture it stands for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sfumato.data.dataset import Facts
+from sfumato.data.labelled import check_split
+from sfumato.data.shapes.render import distances, palette, render
+from sfumato.data.shapes.scene import BACKGROUNDS, COLOURS, Scenes, below, draw
+from sfumato.errors import UsageError, nearest
+
+WEAVE = 0.15
+"""How much lighter or darker than the ground the threads of the cloth are, in units of half the range."""
+THREAD = 2
+"""Pixels; four threads repeat."""
+PEN = 1.2
+FRAME = 32
+"""One pixel of frame for so many of the picture."""
+LENGTHS = {"train": 20_000, "test": 2_000}
+_SEEDS = {"train": 11, "test": 12}
+_VERSION = 1
+"""To be raised whenever the same number no longer gives the same pair."""
+
+
+class ShapePairs:
+    """Pairs of ``source`` and ``image``; the picture's ground is woven cloth, of which no source tells.
+
+    Where the threads begin is chance, so whoever guesses the mean paints the ground flat.
+    """
+
+    def __init__(self, kind: str, split: str = "train", size: int = 64, *, length: int | None = None):
+        if kind not in SOURCES:
+            raise UsageError(f"There are no pairs '{kind}'{nearest(kind, SOURCES)}")
+        check_split(kind, split)
+        self.kind, self.split, self.size = kind, split, size
+        self.length = LENGTHS[split] if length is None else length
+        settings = repr((_VERSION, kind, split, size, self.length))
+        self.facts = Facts(
+            kind,
+            channels=3,
+            height=size,
+            width=size,
+            fields=frozenset({"source", "image"}),
+            fingerprint=hashlib.sha256(settings.encode()).hexdigest()[:16],
+            domains=tuple(kind.split("-to-")),
+        )
+        render(self.scenes(torch.zeros(1, dtype=torch.long)), size)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def scenes(self, indices: Int[Tensor, " b"]) -> Scenes:
+        """What the pairs with these numbers show."""
+        return draw(_SEEDS[self.split], indices)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < self.length:
+            raise IndexError(f"'{self.kind}' holds examples 0 to {self.length - 1}, got {indices.tolist()}.")
+        scenes = self.scenes(indices)
+        return {"source": SOURCES[self.kind](scenes, self.size), "image": on_cloth(scenes, self.size)}
+
+
+def edges_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
+    """Outlines in coloured pencil, in a frame of the ground's colour, and the picture."""
+    return ShapePairs("edges-to-shapes", split, size, length=length)
+
+
+def labels_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
+    """A map that has a flat code colour for each kind of thing, and the picture."""
+    return ShapePairs("labels-to-shapes", split, size, length=length)
+
+
+def depth_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
+    """A map of heights that knows no colour, and the picture."""
+    return ShapePairs("depth-to-shapes", split, size, length=length)
+
+
+def on_cloth(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
+    """The picture of a scene whose ground is plain weave, begun at a thread that chance chooses."""
+    ground = 1 - _cover(distances(scenes, size, size)).sum(1, keepdim=True).clamp(max=1)
+    period = 2 * THREAD
+    rows, columns = (below(scenes.key, 50 + k, period)[:, None] + torch.arange(size) for k in range(2))
+    y, x = rows[:, :, None], columns[:, None, :]
+    over = (y // THREAD + x // THREAD) % 2 == 0
+    thread = torch.where(over, y % THREAD, x % THREAD)[:, None] * 2.0 - 1
+    return (render(scenes, size) + WEAVE * ground * thread).clamp_(-1, 1)
+
+
+def pencil(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
+    """Every edge of the picture on white paper, in the colour of its object."""
+    picture = pad(render(scenes, size), (0, 1, 0, 1), mode="replicate")
+    here = picture[:, :, :-1, :-1]
+    edge = torch.maximum((picture[:, :, :-1, 1:] - here).abs(), (picture[:, :, 1:, :-1] - here).abs())
+    stroke = (PEN * edge.amax(1, keepdim=True)).clamp_(max=1)
+    drawing = 1 - stroke * (1 - _of_nearest(palette(COLOURS)[scenes.colour], distances(scenes, size, size)))
+    width = max(1, size // FRAME)
+    inside = torch.zeros(size, size, dtype=torch.bool)
+    inside[width:-width, width:-width] = True
+    return torch.where(inside, drawing, palette(BACKGROUNDS)[scenes.background][:, :, None, None])
+
+
+def labels(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
+    """A colour of code for every pair of colour and texture and for every ground, with hard edges."""
+    away = distances(scenes, size, size)
+    things = scenes.texture * len(COLOURS) + scenes.colour
+    map_ = _of_nearest(_code(things), away)
+    ground = _code(3 * len(COLOURS) + scenes.background)[:, :, None, None]
+    return torch.where(away.amin(1, keepdim=True) < 0, map_, ground)
+
+
+def heights(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
+    """Objects rise from the ground like pillows: the farther from their outline, the higher."""
+    depth = -distances(scenes, size, size).amin(1, keepdim=True)
+    return (depth.clamp_(min=0) / (size / 6)).sqrt_().mul_(2).sub_(1).clamp_(max=1).expand(-1, 3, -1, -1)
+
+
+SOURCES: Mapping[str, Callable[[Scenes, int], Tensor]] = {
+    "edges-to-shapes": pencil,
+    "labels-to-shapes": labels,
+    "depth-to-shapes": heights,
+}
+
+
+def _cover(away: Tensor) -> Float[Tensor, "n s h w"]:
+    return (0.5 - away).clamp(0, 1)
+
+
+def _of_nearest(values: Float[Tensor, "n s 3"], away: Float[Tensor, "n s h w"]) -> Float[Tensor, "n 3 h w"]:
+    """At every pixel the value of the object that is nearest."""
+    chosen = away.argmin(1).flatten(1)[:, :, None].expand(-1, -1, 3)
+    return values.gather(1, chosen).mT.unflatten(2, away.shape[2:])
+
+
+def _code(number: Int[Tensor, "..."]) -> Float[Tensor, "... 3"]:
+    """One of 32 colours: four levels of red and green, two of blue."""
+    levels = torch.stack([number % 4 / 1.5, number // 4 % 4 / 1.5, number // 16 % 2 * 2.0], -1)
+    return levels - 1
