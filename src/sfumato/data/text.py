@@ -97,3 +97,16 @@ class WordTokenizer:
         """The words back, with a space between them; the unknown word is '?'."""
         names = _SPECIAL + self.vocabulary
         return [" ".join(names[token] for token in row if token != PAD) for row in tokens.tolist()]
+
+
+def left_out(texts: Sequence[str], dropped: Int[Tensor, " n"]) -> tuple[str, ...]:
+    """A sentence for every text that could not be read whole.
+
+    >>> left_out(["a red circle", "a crimson circle"], torch.tensor([0, 1]))
+    ("1 of the words of 'a crimson circle' could not be read and were left out.",)
+    """
+    return tuple(
+        f"{count} of the words of '{text}' could not be read and were left out."
+        for text, count in zip(texts, dropped.tolist(), strict=True)
+        if count
+    )

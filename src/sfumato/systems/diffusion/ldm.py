@@ -29,7 +29,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts
-from sfumato.data.text import WordTokenizer, vocabulary_of
+from sfumato.data.text import WordTokenizer, left_out, vocabulary_of
 from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
@@ -191,7 +191,8 @@ class LDM(System[Generate]):
         solver, (times, start) = self._walk(request)
         for step in solver(denoise, c.process, start * z, times, rng=rng):
             yield Progress(1 - step.t, partial(self._decode, step.x0))
-        yield Images(self._decode(step.x), captions=tuple(prompts), notes=_notes(prompts, lost) + self.notes)
+        notes = left_out(prompts, lost) + self.notes
+        yield Images(self._decode(step.x), captions=tuple(prompts), notes=notes)
 
     def _walk(self, request: Generate) -> tuple[solvers.Solver, Walk]:
         c, name, steps = self.config, request.solver or self.config.solver, request.steps or self.config.steps
@@ -299,15 +300,6 @@ def _captions(batch: Any, facts: Facts) -> list[str]:
     if facts.classes:
         return [facts.classes[i] for i in batch["label"].tolist()]
     return [""] * len(batch["image"])
-
-
-def _notes(prompts: Sequence[str], lost: Tensor) -> tuple[str, ...]:
-    """A sentence for every prompt that could not be read whole."""
-    return tuple(
-        f"{count} of the words of '{prompt}' could not be read and were left out."
-        for prompt, count in zip(prompts, lost.tolist(), strict=True)
-        if count
-    )
 
 
 def _text_side(

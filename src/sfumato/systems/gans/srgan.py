@@ -83,6 +83,10 @@ class SRGAN(System[Upscale]):
             players["critic"] = Player((self.critic,), c.critic_optim, (self.critic.body[0],))
         return players
 
+    @property
+    def channels(self) -> int:
+        return self.config.network.channels
+
     def adopt(self, base: System[Any]) -> None:
         """Start from a network that was trained on squared errors alone (section 3.2)."""
         if not isinstance(base, SRGAN) or base.config.network != self.config.network:

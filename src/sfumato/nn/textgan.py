@@ -1,0 +1,230 @@
+"""Networks that turn a sentence and noise into a picture, and critics that know which sentence belongs to it.
+
+Deep fusion (Tao et al., CVPR 2022, arXiv 2008.05865), with parameters named as in its authors' files, word
+attention (Xu et al., CVPR 2018, arXiv 1711.10485), stacked stages (Zhang et al., ICCV 2017, 1612.03242).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+
+from sfumato.nn.layers import zeroed
+
+WIDEST = 8
+"""No layer has more than this many times the channels next to the picture."""
+
+
+# --- deep fusion -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """The shape of DF-GAN's networks; as it stands, the published ones for pictures of 256 x 256."""
+
+    channels: int = 3
+    base: tuple[int, int] = (4, 4)
+    """Height and width of the first map."""
+    blocks: int = 6
+    """How often the map is doubled until it is the picture."""
+    width: int = 32
+    """Channels next to the picture; they double from block to block towards the first map, up to 8 times."""
+    noise: int = 100
+    sentence: int = 256
+    words: int = 0
+    """Width of the words that picture places look at; 0 looks at none."""
+    attend: int = 2
+    """After how many blocks they look, if they do."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels from the first map to the picture."""
+        return [self.width * min(2**k, WIDEST) for k in reversed(range(self.blocks + 1))]
+
+
+class FusionGenerator(nn.Module):
+    """Grows a map from noise; in every block noise and sentence scale and shift the channels, four times."""
+
+    def __init__(self, config: FusionConfig):
+        super().__init__()
+        self.config = c = config
+        widths, told = c.widths, c.noise + c.sentence
+        self.fc = nn.Linear(c.noise, widths[0] * math.prod(c.base))
+        self.GBlocks = nn.ModuleList(_GrowingBlock(told, *pair) for pair in pairwise(widths))
+        self.attention = WordAttention(widths[c.attend], c.words) if c.words else None
+        self.to_rgb = nn.Sequential(
+            nn.LeakyReLU(0.2), nn.Conv2d(widths[-1], c.channels, 3, padding=1), nn.Tanh()
+        )
+
+    def forward(
+        self,
+        z: Float[Tensor, "b n"],
+        sentence: Float[Tensor, "b s"],
+        words: Float[Tensor, "b l e"] | None = None,
+        held: Bool[Tensor, "b l"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """``held`` says which places of ``words`` hold a word; both are read only by a net that attends."""
+        told = torch.cat([z, sentence], 1)
+        x = self.fc(z).unflatten(1, (-1, *self.config.base))
+        for k, block in enumerate(self.GBlocks):
+            if (
+                self.attention is not None
+                and k == self.config.attend
+                and words is not None
+                and held is not None
+            ):
+                x = x + self.attention(x, words, held)[0]
+            x = block(x, told)
+        return self.to_rgb(x)
+
+
+class _GrowingBlock(nn.Module):
+    def __init__(self, told: int, inside: int, outside: int):
+        super().__init__()
+        self.c1 = nn.Conv2d(inside, outside, 3, padding=1)
+        self.c2 = nn.Conv2d(outside, outside, 3, padding=1)
+        self.fuse1 = Fusion(told, inside)
+        self.fuse2 = Fusion(told, outside)
+        self.c_sc = nn.Conv2d(inside, outside, 1) if inside != outside else nn.Identity()
+
+    def forward(
+        self, x: Float[Tensor, "b i h w"], told: Float[Tensor, "b t"]
+    ) -> Float[Tensor, "b o h*2 w*2"]:
+        x = interpolate(x, scale_factor=2, mode="nearest")
+        return self.c_sc(x) + self.c2(self.fuse2(self.c1(self.fuse1(x, told)), told))
+
+
+class Fusion(nn.Module):
+    """Two affine layers that the condition controls, each with a leaky rectifier (section 3.4, DFBlock)."""
+
+    def __init__(self, told: int, width: int):
+        super().__init__()
+        self.affine0, self.affine1 = Affine(told, width), Affine(told, width)
+
+    def forward(self, x: Float[Tensor, "b c h w"], told: Float[Tensor, "b t"]) -> Float[Tensor, "b c h w"]:
+        return leaky_relu(self.affine1(leaky_relu(self.affine0(x, told), 0.2), told), 0.2)
+
+
+class Affine(nn.Module):
+    """Each channel times gamma plus beta, both read from the condition by small networks; 1 and 0 at first."""
+
+    def __init__(self, told: int, width: int):
+        super().__init__()
+        self.fc_gamma, self.fc_beta = (_two_layers(told, width) for _ in range(2))
+        nn.init.ones_(zeroed(self.fc_gamma.get_submodule("linear2")).bias)
+        zeroed(self.fc_beta.get_submodule("linear2"))
+
+    def forward(self, x: Float[Tensor, "b c h w"], told: Float[Tensor, "b t"]) -> Float[Tensor, "b c h w"]:
+        return self.fc_gamma(told)[..., None, None] * x + self.fc_beta(told)[..., None, None]
+
+
+def _two_layers(inside: int, width: int) -> nn.Sequential:
+    layers = {"linear1": nn.Linear(inside, width), "relu1": nn.ReLU(), "linear2": nn.Linear(width, width)}
+    return nn.Sequential(OrderedDict(layers))
+
+
+class WordAttention(nn.Module):
+    """Every place of a map looks at the words and takes in those that concern it (Xu et al. 2018, eq. 2)."""
+
+    def __init__(self, width: int, words: int):
+        super().__init__()
+        self.project = nn.Linear(words, width)
+        self.mix = nn.Conv2d(2 * width, width, 1)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], words: Float[Tensor, "b l e"], held: Bool[Tensor, "b l"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b l h w"]]:
+        """What to add to the map, and how much each place looks at each word."""
+        keys = self.project(words)
+        scores = torch.einsum("bchw,blc->blhw", x, keys).float() / x.shape[1] ** 0.5
+        empty = ~(held | ~held.any(1, keepdim=True))  # no words at all: look everywhere, and see nothing
+        looks = scores.masked_fill(empty[..., None, None], -torch.inf).softmax(1)
+        found = torch.einsum("blhw,blc->bchw", looks.to(keys), keys)
+        return self.mix(torch.cat([x, found.to(x)], 1)), looks
+
+
+class FusionCritic(nn.Module):
+    """Halves a picture block by block until it is as small as the generator's first map."""
+
+    def __init__(self, config: FusionConfig):
+        super().__init__()
+        widths = config.widths[::-1]
+        self.conv_img = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        self.DBlocks = nn.ModuleList(_HalvingBlock(*pair) for pair in pairwise(widths))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        x = self.conv_img(x)
+        for block in self.DBlocks:
+            x = block(x)
+        return x
+
+
+class _HalvingBlock(nn.Module):
+    """What it adds to the halved map grows from nothing.
+
+    The authors' code has a ``conv_s`` in every block and uses it where channels change; here it always works.
+    """
+
+    def __init__(self, inside: int, outside: int):
+        super().__init__()
+        self.conv_r = nn.Sequential(
+            nn.Conv2d(inside, outside, 4, stride=2, padding=1, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(outside, outside, 3, padding=1, bias=False),
+            nn.LeakyReLU(0.2),
+        )
+        self.conv_s = nn.Conv2d(inside, outside, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o p q"]:
+        return avg_pool2d(self.conv_s(x), 2) + self.gamma * self.conv_r(x)
+
+
+class FusionJudge(nn.Module):
+    """One number for a picture's map and a sentence together (section 3.3, one-way output)."""
+
+    def __init__(self, config: FusionConfig):
+        super().__init__()
+        width = config.width
+        self.joint_conv = nn.Sequential(
+            nn.Conv2d(config.widths[0] + config.sentence, 2 * width, 3, padding=1, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(2 * width, 1, config.base, bias=False),
+        )
+
+    def forward(self, seen: Float[Tensor, "b d i j"], sentence: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
+        return self.joint_conv(beside(seen, sentence)).flatten()
+
+
+def beside(x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b s"]) -> Float[Tensor, "b e h w"]:
+    """A map with a vector at every place."""
+    return torch.cat([x, vector[..., None, None].expand(-1, -1, *x.shape[2:]).to(x)], 1)
+
+
+# --- which captions are wrong ------------------------------------------------------------------------
+
+
+def mismatched(ids: Int[Tensor, "b l"]) -> Int[Tensor, " b"]:
+    """For every caption, the row of the most similar other one that still cannot be true of its picture.
+
+    Two captions contradict each other, we suppose, if each has a word that the other lacks: then one may say
+    "red" where the other says "blue". Of those, the one with most words in common teaches most. Where there
+    is none, the next row is taken; alone, a caption is its own opponent. 0 is an empty place.
+    """
+    b = len(ids)
+    bags = torch.zeros(b, int(ids.max()) + 1, device=ids.device).scatter_(1, ids, 1.0)
+    bags[:, 0] = 0
+    common = bags @ bags.T
+    count = bags.sum(1)
+    lacks = count[:, None] - common
+    alike = torch.where((lacks > 0) & (lacks.T > 0), common / (count + lacks.T).clamp(min=1), -1.0)
+    best, row = alike.max(1)
+    following = (torch.arange(b, device=ids.device) + 1) % b
+    return torch.where(best >= 0, row, following)
