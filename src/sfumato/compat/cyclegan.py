@@ -22,8 +22,8 @@ from sfumato.nn.unet_p2p import TranslatorUNet, TranslatorUNetConfig
 
 RUNNING = re.compile(r".*\.(running_mean|running_var|num_batches_tracked)")
 BLOCK = re.compile(r"model\.(\d+)\.conv_block\.1\.weight")
-RESNET, UNET = "model.1.weight", "model.model.0.weight"
-"""Names of the first convolutions, by which the two kinds are told apart."""
+RESNET, UNET = "model.10.conv_block.1.weight", "model.model.0.weight"
+"""Names by which the two kinds are told apart: of the first residual block, of the outermost level."""
 FIRST_BLOCK = 10
 """Place of the first residual block among the layers."""
 
@@ -42,16 +42,6 @@ class Resnet:
 
     config: ResnetTranslatorConfig
     tensors: Mapping[str, Tensor]
-
-
-def is_generator(names: frozenset[str]) -> bool:
-    """Whether tensors of these names look like a generator of either kind."""
-    return UNET in names or (RESNET in names and any(BLOCK.fullmatch(name) for name in names))
-
-
-def is_unet(names: frozenset[str]) -> bool:
-    """Whether a generator is a U-Net."""
-    return UNET in names
 
 
 def read_unet(path: Path) -> Unet:
@@ -77,12 +67,12 @@ def read_unet(path: Path) -> Unet:
 def read_resnet(path: Path) -> Resnet:
     """A residual translator with any number of blocks; ``DataError`` if it is none."""
     tensors = _read(path)
-    blocks = [int(match[1]) for name in tensors if (match := BLOCK.fullmatch(name))]
-    if RESNET not in tensors or not blocks:
+    if RESNET not in tensors:
         raise DataError(
-            f"'{path}' holds no generator of CycleGAN: it has no residual blocks; give a file netG of CycleGAN."
+            f"'{path}' holds no generator of CycleGAN: it has no '{RESNET}'; give a file netG of CycleGAN."
         )
-    first = tensors[RESNET]
+    blocks = [int(match[1]) for name in tensors if (match := BLOCK.fullmatch(name))]
+    first = tensors.get("model.1.weight", tensors[RESNET])
     last = tensors.get(f"model.{max(blocks) + 8}.weight", first)
     config = ResnetTranslatorConfig(
         channels_in=first.shape[1],

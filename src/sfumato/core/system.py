@@ -129,6 +129,8 @@ class System(nn.Module, abc.ABC, Generic[R]):
     """Class of its configuration; the constructor takes one."""
     pipelines: ClassVar[tuple[str, ...]] = ()
     """Names of the diffusers pipelines whose folders it reads and writes."""
+    published: ClassVar[frozenset[str]] = frozenset()
+    """Names of tensors; a public weight file (``.pth``) that holds one of them is read by ``from_file``."""
     config: Any
 
     @classmethod
@@ -181,13 +183,8 @@ class System(nn.Module, abc.ABC, Generic[R]):
         raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
 
     @classmethod
-    def recognises(cls, names: frozenset[str]) -> bool:
-        """Whether a public weight file (``.pth``) that holds tensors of these names is one of its own."""
-        return False
-
-    @classmethod
     def from_file(cls, path: Path) -> System[Any]:
-        """Build the system from a public weight file whose names it recognises, or a folder of such files."""
+        """Build the system from a public weight file, or from a folder of such files."""
         raise UsageError(f"{cls.__name__} has no weight files of its own, so it cannot read '{path}'.")
 
     @property

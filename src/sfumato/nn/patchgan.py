@@ -25,7 +25,7 @@ class PatchCriticConfig:
     """Of all pictures that are judged together: 6 for a colour picture beside the one it was made from."""
     width: int = 64
     layers: int = 3
-    """Layers that halve the picture but for the last; 3 see patches of 70 x 70, 2 of 34 x 34, 1 of 16 x 16."""
+    """Layers after the first, which halve but for the last; 3 see patches of 70 x 70, 2 of 34, 1 of 16."""
     affine: bool = True
     """Whether norms scale and shift, as batch norm does over a batch of one (pix2pix), or not (CycleGAN)."""
 

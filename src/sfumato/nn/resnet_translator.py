@@ -1,12 +1,14 @@
 """The translator of CycleGAN: halve twice, think in residual blocks, double twice.
 
-Johnson, Alahi, Fei-Fei 2016 (arXiv 1603.08155, supplement), as Zhu, Park, Isola, Efros 2017 (arXiv 1703.10593,
-appendix 7.2) use it. Modules are named as in the latter's PyTorch code, whose weight files therefore fit.
+Johnson, Alahi, Fei-Fei 2016 (arXiv 1603.08155, supplement), as Zhu, Park, Isola, Efros 2017 (arXiv
+1703.10593, appendix 7.2) use it. Modules are named as in the latter's PyTorch code, whose weight files
+therefore fit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -46,11 +48,11 @@ class ResnetTranslator(nn.Module):
             nn.Conv2d(c.channels_in * area, c.width, 7, bias=bias),
         ]
         layers += [own_norm(c.width, affine=c.affine), nn.ReLU()]
-        for wide, out in zip(widths, widths[1:], strict=False):
+        for wide, out in pairwise(widths):
             conv = nn.Conv2d(wide, out, 3, 2, 1, bias=bias)
             layers += [conv, own_norm(out, affine=c.affine), nn.ReLU()]
         layers += [ResnetBlock(widths[-1], affine=c.affine) for _ in range(c.blocks)]
-        for wide, out in zip(widths[::-1], widths[-2::-1], strict=False):
+        for wide, out in pairwise(widths[::-1]):
             up = nn.ConvTranspose2d(wide, out, 3, 2, 1, output_padding=1, bias=bias)
             layers += [up, own_norm(out, affine=c.affine), nn.ReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(c.width, c.channels_out * area, 7), nn.Tanh()]

@@ -59,8 +59,11 @@ def render(scenes: Scenes, height: int, width: int | None = None) -> Float[Tenso
 
 
 def distances(scenes: Scenes, height: int, width: int) -> Float[Tensor, "n s h w"]:
-    """Signed distance of every pixel to the outline of each object, in pixels: negative inside, ``FAR`` away
-    from it and for slots that hold nothing. It covers the share 0.5 - distance of a pixel, between 0 and 1."""
+    """Signed distance of every pixel to the outline of each object, in pixels, negative inside.
+
+    It is ``FAR`` away from the object and for slots that hold none. An object covers the share 0.5 - distance
+    of a pixel, between 0 and 1.
+    """
     row, slot = _objects(scenes)
     y, x, dy, dx, radius = _patches(scenes, row, slot, height, width, min(height, width) / 6)
     away = _distance(scenes.shape[row, slot], dx / radius, dy / radius) * radius

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from sfumato.compat.cyclegan import generators, is_generator, is_unet, read_resnet
+from sfumato.compat.cyclegan import RESNET, generators, read_resnet
 from sfumato.core.adversarial import Game, History, critic_loss, generator_loss
 from sfumato.core.request import Event, Translate
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
@@ -57,6 +56,7 @@ class CycleGAN(System[Translate]):
     tasks = (Translate,)
     needs = frozenset({"a", "b"})
     Config = CycleGANConfig
+    published = frozenset({RESNET})
 
     def __init__(self, config: CycleGANConfig):
         super().__init__()
@@ -92,7 +92,7 @@ class CycleGAN(System[Translate]):
         }
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
-        """Equation 3 with squared errors in place of logarithms (section 4), and the identity of section 5.2."""
+        """Equation 3 with squared errors in place of logarithms (section 4); section 5.2's identity."""
         c, a, b, rng = self.config, batch["a"], batch["b"], batch.rng
         fake_b, fake_a = self.to_b(a), self.to_a(b)
         home_a, home_b = self.to_a(fake_b), self.to_b(fake_a)
@@ -132,10 +132,6 @@ class CycleGAN(System[Translate]):
             raise UsageError(f"Unknown direction '{direction}'{nearest(direction, self.directions)}")
         network = self.to_b if direction == self.directions[0] else self.to_a
         yield from translated(self, network, request, self.config.chunk)
-
-    @classmethod
-    def recognises(cls, names: frozenset[str]) -> bool:
-        return is_generator(names) and not is_unet(names)
 
     @classmethod
     def from_file(cls, path: Path) -> CycleGAN:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from sfumato.compat.cyclegan import generators, is_unet, read_unet
+from sfumato.compat.cyclegan import UNET, generators, read_unet
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.request import Event, Translate
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
@@ -55,6 +55,7 @@ class Pix2Pix(System[Translate]):
     tasks = (Translate,)
     needs = frozenset({"source", "image"})
     Config = Pix2PixConfig
+    published = frozenset({UNET})
 
     def __init__(self, config: Pix2PixConfig):
         super().__init__()
@@ -96,10 +97,6 @@ class Pix2Pix(System[Translate]):
         if request.direction:
             raise UsageError(f"pix2pix goes one way only, got direction '{request.direction}'; leave it out.")
         yield from translated(self, self.generator, request, self.config.chunk)
-
-    @classmethod
-    def recognises(cls, names: frozenset[str]) -> bool:
-        return is_unet(names)
 
     @classmethod
     def from_file(cls, path: Path) -> Pix2Pix:
