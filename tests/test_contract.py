@@ -191,7 +191,7 @@ def mix(system: System[Any], data: Dataset, rows: range) -> Mix:
 
 
 def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
-    classes = data.facts.classes
+    classes = data.facts.classes if "label" in system.needs else ()
     prompt = "{} - {} + {}".format(*classes) if len(classes) > 2 else "red circle - red square + blue square"
     return Edit(seed=SEED + rows.start, count=len(rows), prompt=prompt)
 
