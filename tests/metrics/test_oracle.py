@@ -10,17 +10,16 @@ from safetensors.torch import save_file
 
 from sfumato.data.shapes import Scenes, caption, draw, render
 from sfumato.data.shapes.scene import ATTRIBUTES
-from sfumato.errors import DataError
+from sfumato.errors import DataError, UsageError
 from sfumato.metrics.oracle import (
-    FOLDER,
-    OracleConfig,
     ShapesOracle,
     caption_accuracy,
     evaluation_oracle,
     load_oracle,
     training_oracle,
 )
-from sfumato.metrics.oracle_training import OracleTraining, agreement, crowd, examine, pictures, save, train
+from sfumato.metrics.oracle_training import OracleTraining, agreement, crowd, examine, pictures, train
+from sfumato.metrics.reader import FOLDER, OracleConfig, save_reader
 
 ORACLES = {"evaluation": evaluation_oracle, "training": training_oracle}
 FRESH = 424_242
@@ -57,6 +56,25 @@ def test_pixels_get_gradients_through_an_oracle():
     (sum(logits.sum() for logits in cells) + ground.sum()).backward()
     assert pixels.grad is not None
     assert (pixels.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_a_judge_refuses_pictures_that_carry_a_gradient():
+    judge, pixels = evaluation_oracle(), render(draw(0, torch.arange(2)), 64)
+    carrying = pixels.clone().requires_grad_()
+    for look in (judge, judge.features, judge.read, judge.stages, judge.look):
+        with pytest.raises(UsageError, match=r"'shapes \(evaluation\)' judges results, .* training oracle"):
+            look(carrying)
+        with pytest.raises(UsageError, match="judges results"):
+            look(carrying * 2)
+        look(carrying.detach())
+    training_oracle().stages(carrying)[-1].sum().backward()
+    assert carrying.grad is not None
+
+
+def test_features_of_real_pictures_have_a_root_mean_square_of_one():
+    pixels = render(draw(FRESH, torch.arange(500)), 64)
+    for oracle in ORACLES.values():
+        assert float(oracle().features(pixels).square().mean().sqrt()) == pytest.approx(1, abs=0.02)
 
 
 def test_more_than_three_objects_are_counted():
@@ -159,7 +177,7 @@ def test_agreement_is_whole_with_the_truth_and_broken_by_any_change():
 
 def test_an_oracle_is_saved_and_loaded(tmp_path):
     oracle = ShapesOracle(OracleConfig(channels=8, features=12)).eval()
-    save(oracle, tmp_path / "mine.safetensors")
+    save_reader(oracle, tmp_path / "mine.safetensors")
     loaded = load_oracle(tmp_path / "mine.safetensors")
     pixels = render(draw(0, torch.arange(3)), 64)
     assert loaded.config == oracle.config

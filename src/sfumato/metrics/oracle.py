@@ -1,21 +1,15 @@
-"""The reader of shapes: a small network that says what stands where in a picture of the shapes world.
-
-There are two, which share no seed and no width: one judges results, the other may be used inside a training.
-Whoever trains against a judge has no judge left.
-"""
+"""The reader of shapes: a small network that says what stands where in a picture of the shapes world."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pixel_unshuffle, silu
+from torch.nn.functional import pixel_unshuffle, silu
 
 from sfumato.data.shapes.reading import read, satisfies
 from sfumato.data.shapes.scene import (
@@ -29,32 +23,21 @@ from sfumato.data.shapes.scene import (
     TEXTURES,
     Scenes,
 )
-from sfumato.errors import DataError
+from sfumato.metrics.reader import CHUNK, FOLDER, OracleConfig, Reader, load_reader
 from sfumato.nn.layers import GroupNorm
 
-SIDE = 64
-"""Pixels a side at which pictures are read; others are scaled to it."""
-FOLDER = Path(__file__).parent.parent / "weights" / "oracles"
 _STARTS = (0, 10, 20)
 """First row or column of every cell's window of 12 in a map of 32."""
 _HEADS = (2, len(SHAPES), len(COLOURS), len(SIZES), len(TEXTURES))
-_CHUNK = 256
 
 
-@dataclass(frozen=True)
-class OracleConfig:
-    """How wide an oracle is."""
-
-    channels: int = 24
-    features: int = 128
-
-
-class ShapesOracle(nn.Module):
+class ShapesOracle(Reader):
     """Looks at each of the nine cells with the same eyes, and at all of them for the background."""
 
-    def __init__(self, config: OracleConfig, name: str = "shapes"):
-        super().__init__()
-        self.config, self.name = config, name
+    world = "shapes"
+
+    def __init__(self, config: OracleConfig, name: str = "shapes", *, judge: bool = False):
+        super().__init__(config, name, judge=judge)
         c, d = config.channels, config.features
         self.stem = nn.Conv2d(12, c, 3, padding=1)
         self.convs = nn.ModuleList(
@@ -66,32 +49,35 @@ class ShapesOracle(nn.Module):
         self.cell = nn.Linear(d, sum(_HEADS))
         self.background = nn.Linear(d, len(BACKGROUNDS))
 
-    def look(self, pixels: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 9 d"]:
+    def look(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 9 d"]:
         """What is seen of every cell, in the order of ``PLACES``."""
-        x = pixels
-        if x.shape[2:] != (SIDE, SIDE):
-            x = interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
-        x = self.stem(pixel_unshuffle(x, 2))
+        x = self.stem(pixel_unshuffle(self.admitted(pixels), 2))
         x = torch.stack([x[:, :, i : i + 12, j : j + 12] for i in _STARTS for j in _STARTS], 1).flatten(0, 1)
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = conv(silu(norm(x)))
         return silu(self.hidden(silu(x).flatten(1))).unflatten(0, (-1, len(PLACES)))
 
-    def forward(self, pixels: Float[Tensor, "n 3 h w"]) -> tuple[list[Tensor], Float[Tensor, "n k"]]:
+    def forward(self, pixels: Float[Tensor, "n c h w"]) -> tuple[list[Tensor], Float[Tensor, "n k"]]:
         """Logits: of every cell (n, 9, k) its presence, shape, colour, size and texture; the background's."""
         seen = self.look(pixels)
         return list(self.cell(seen).split(_HEADS, dim=2)), self.background(seen.mean(1))
 
-    @torch.no_grad()
-    def features(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """The last hidden layer, averaged over the cells: a space for Fréchet distances and the like."""
-        parts = [self.look(_coloured(part)).mean(1) for part in pixels.float().split(_CHUNK)]
-        return torch.cat(parts) if parts else pixels.new_zeros(0, self.config.features)
+    def seen(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Averaged over the cells."""
+        return self.look(pixels).mean(1)
 
-    @torch.no_grad()
+    def stages(self, pixels: Float[Tensor, "n c h w"]) -> list[Tensor]:
+        """Over the whole picture, not cell by cell: sides 32, 32, 16 and 8."""
+        maps = [self.stem(pixel_unshuffle(self.admitted(pixels), 2))]
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            maps.append(conv(silu(norm(maps[-1]))))
+        return maps
+
     def read(self, pixels: Float[Tensor, "n c h w"]) -> Scenes:
         """What the pictures show. ``number`` counts every object; the slots hold the three surest."""
-        parts = [self(_coloured(part)) for part in pixels.float().split(_CHUNK)]
+        self.admitted(pixels[:1])
+        with torch.no_grad():
+            parts = [self(part) for part in pixels.split(CHUNK)]
         cells = [torch.cat([part[0][k] for part in parts]).cpu() for k in range(len(_HEADS))]
         ground = torch.cat([part[1] for part in parts]).argmax(1).cpu()
         sure = cells[0][..., 1] - cells[0][..., 0]
@@ -110,7 +96,7 @@ class ShapesOracle(nn.Module):
 
 def evaluation_oracle() -> ShapesOracle:
     """The oracle that judges results, and nothing else."""
-    return load_oracle(FOLDER / "evaluation.safetensors")
+    return load_oracle(FOLDER / "evaluation.safetensors", judge=True)
 
 
 def training_oracle() -> ShapesOracle:
@@ -118,25 +104,9 @@ def training_oracle() -> ShapesOracle:
     return load_oracle(FOLDER / "training.safetensors")
 
 
-def load_oracle(path: Path) -> ShapesOracle:
-    """Read an oracle from a file that ``oracle_training`` wrote; it does not train any more."""
-    try:
-        with safe_open(path, "pt") as file:
-            config = OracleConfig(**json.loads((file.metadata() or {})["oracle"]))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        oracle = ShapesOracle(config, f"shapes ({path.stem})")
-        oracle.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(
-            f"'{path}' is no oracle ({error}); train one with python -m sfumato.metrics.oracle_training."
-        ) from error
-    return oracle.eval().requires_grad_(False)
-
-
-def _coloured(pixels: Tensor) -> Tensor:
-    if pixels.shape[1] not in (1, 3):
-        raise DataError(f"The oracle reads pictures of 1 or 3 channels, got {pixels.shape[1]}; give RGB.")
-    return pixels.expand(-1, 3, -1, -1)
+def load_oracle(path: Path, *, judge: bool = False) -> ShapesOracle:
+    """Read an oracle of shapes from a file; it does not train any more."""
+    return load_reader(path, ShapesOracle, "sfumato.metrics.oracle_training", judge=judge)
 
 
 @dataclass(frozen=True)

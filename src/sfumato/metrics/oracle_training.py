@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
@@ -40,7 +38,8 @@ from sfumato.data.shapes.scene import (
 )
 from sfumato.device import autocast
 from sfumato.errors import DataError
-from sfumato.metrics.oracle import FOLDER, SIDE, OracleConfig, ShapesOracle
+from sfumato.metrics.oracle import ShapesOracle
+from sfumato.metrics.reader import FOLDER, SIDE, OracleConfig, Reader, save_reader
 
 log = logging.getLogger(__name__)
 
@@ -120,20 +119,27 @@ def train(training: OracleTraining, name: str) -> Iterator[tuple[int, float, Sha
     """Train; yields step, loss and the network after every hundredth step and the last."""
     torch.manual_seed(training.seed)
     oracle = ShapesOracle(training.network, f"shapes ({name})")
+    for step, loss in descend(oracle, training, lambda step: loss_of(oracle, *pictures(training, step))):
+        yield step, loss, oracle
+
+
+def descend(
+    oracle: Reader, training: OracleTraining, loss_at: Callable[[int], Float[Tensor, ""]]
+) -> Iterator[tuple[int, float]]:
+    """Train any reader on the losses of its lessons; yields step and loss after every hundredth step."""
     optimiser = torch.optim.AdamW(oracle.parameters(), lr=training.lr, weight_decay=0.01)
     for step in range(training.steps):
         left = (training.steps - step) / training.steps
         for group in optimiser.param_groups:
             group["lr"] = training.lr * min((step + 1) / training.warmup, 1.5 * left, 1.0)
-        pixels, scenes = pictures(training, step)
-        with autocast("auto", pixels.device):
-            loss = loss_of(oracle, pixels, scenes)
+        with autocast("auto", torch.device("cpu")):
+            loss = loss_at(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
         if (step + 1) % 100 == 0 or step + 1 == training.steps:
-            yield step + 1, float(loss.detach()), oracle
+            yield step + 1, float(loss.detach())
 
 
 def examine(
@@ -167,29 +173,40 @@ def on_cells(scenes: Scenes, name: str) -> Tensor:
     return cells.scatter(1, place, getattr(scenes, name))[:, : len(PLACES)]
 
 
-def save(oracle: ShapesOracle, path: Path) -> None:
-    """Write the weights in half precision, with the width beside them."""
-    tensors = {name: tensor.detach().half().contiguous() for name, tensor in oracle.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"oracle": json.dumps(dataclasses.asdict(oracle.config))})
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train an oracle of the shapes world.")
-    parser.add_argument("name", choices=sorted(TRAININGS))
+def command(
+    trainings: Mapping[str, OracleTraining],
+    train_one: Callable[[OracleTraining, str], Iterator[tuple[int, float, Reader]]],
+    real: Callable[[], Float[Tensor, "n 3 h w"]],
+    describe: str,
+) -> Reader:
+    """The command line of all oracle trainings: train, scale the features by real pictures, store."""
+    parser = argparse.ArgumentParser(description=describe)
+    parser.add_argument("name", choices=sorted(trainings))
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--steps", type=int, default=0, help="0: as many as the shipped weights had")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    training = TRAININGS[given.name]
+    training = trainings[given.name]
     if given.steps:
         training = dataclasses.replace(training, steps=given.steps)
     oracle, start = None, time.process_time()
-    for step, loss, oracle in train(training, given.name):  # noqa: B007
+    for step, loss, oracle in train_one(training, given.name):  # noqa: B007
         log.info("step %d  loss %.4f  core-seconds %.0f", step, loss, time.process_time() - start)
     if oracle is None:
         raise DataError("Nothing was trained; give at least one step.")
-    save(oracle.eval(), given.out / f"{given.name}.safetensors")
+    oracle.eval().set_scale(real())
+    save_reader(oracle, given.out / f"{given.name}.safetensors")
+    return oracle
+
+
+def reference() -> Float[Tensor, "n 3 64 64"]:
+    """Real pictures by which the features are scaled."""
+    return render(draw(0, torch.arange(1500)), SIDE)
+
+
+def main() -> None:
+    oracle = command(TRAININGS, train, reference, "Train an oracle of the shapes world.")
+    assert isinstance(oracle, ShapesOracle)
     for pairs in ("train", "held", "any"):
         log.info("%s: %s", pairs, examine(oracle, pairs, 5000))
     log.info("any at 32 px: %s", examine(oracle, "any", 5000, side=32))
