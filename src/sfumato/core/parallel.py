@@ -144,6 +144,15 @@ def put(full: Tensor, into: Tensor) -> None:
     local(into.detach()).copy_(local(shard_like(full.to(into.device), into)))
 
 
+def together(rows: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks; a collective call."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
+
+
 def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Full tensors on the CPU, the same in every process."""
     return {name: whole(tensor.detach()).cpu() for name, tensor in tensors.items()}

@@ -83,9 +83,9 @@ class Autoencoder(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture to the moments of its latent, mean first."""
+    """Picture to the moments of its latent, mean first; or to ``outputs`` numbers a cell."""
 
-    def __init__(self, config: AutoencoderConfig):
+    def __init__(self, config: AutoencoderConfig, outputs: int | None = None):
         super().__init__()
         widths, self.patch = config.widths, config.patch
         self.conv_in = nn.Conv2d(config.channels * config.patch**2, widths[0], 3, padding=1)
@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         )
         self.mid_block = _Middle(widths[-1], config.groups, config.attention)
         self.conv_norm_out = GroupNorm(config.groups, widths[-1], EPS)
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], outputs or 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m i j"]:
         h = self.conv_in(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
