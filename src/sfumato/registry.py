@@ -11,6 +11,7 @@ from sfumato.errors import UsageError, nearest
 SYSTEMS = {
     "ae": "sfumato.systems.autoencoders.ae:Autoencoder",
     "vae": "sfumato.systems.autoencoders.vae:VAE",
+    "vqvae": "sfumato.systems.autoencoders.vqvae:VQVAE",
     "kl": "sfumato.systems.autoencoders.kl:KL",
     "ddpm": "sfumato.systems.diffusion.ddpm:DDPM",
     "gan": "sfumato.systems.gans.gan:GAN",
