@@ -22,6 +22,7 @@ SYSTEMS = {
     "srgan": "sfumato.systems.gans.srgan:SRGAN",
     "pix2pix": "sfumato.systems.gans.pix2pix:Pix2Pix",
     "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",
+    "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
 }
 

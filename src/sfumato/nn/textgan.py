@@ -16,8 +16,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
 
+from sfumato.errors import UsageError
 from sfumato.nn.layers import zeroed
 
+SMALLEST_MAP = 3
+"""Least height and width of a generator's first map."""
 WIDEST = 8
 """No layer has more than this many times the channels next to the picture."""
 
@@ -113,7 +116,7 @@ class Fusion(nn.Module):
 
 
 class Affine(nn.Module):
-    """Each channel times gamma plus beta, both read from the condition by small networks; 1 and 0 at first."""
+    """Each channel times gamma plus beta, both read from the condition by small networks."""
 
     def __init__(self, told: int, width: int):
         super().__init__()
@@ -208,7 +211,167 @@ def beside(x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b s"]) -> Float[T
     return torch.cat([x, vector[..., None, None].expand(-1, -1, *x.shape[2:]).to(x)], 1)
 
 
-# --- which captions are wrong ------------------------------------------------------------------------
+# --- stacked stages ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """The shape of StackGAN's networks; as it stands, the paper's for 64 x 64 and 256 x 256 pixels."""
+
+    channels: int = 3
+    base: tuple[int, int] = (4, 4)
+    """Height and width of the first map."""
+    blocks: int = 4
+    """How often the map is doubled until it is the small picture."""
+    doublings: int = 2
+    """How often the small picture is doubled until it is the large one."""
+    residual: int = 4
+    """Blocks in which the second stage thinks, at the lowest of its sizes."""
+    width: int = 64
+    """Channels next to the small picture."""
+    critic: int = 64
+    """Channels of the critic's first layer."""
+    noise: int = 100
+    sentence: int = 1024
+    told: int = 128
+    """Numbers to which a sentence is condensed."""
+
+
+class Augmentation(nn.Module):
+    """A cloud of conditions around each sentence (section 3.2): mean and logarithm of variance."""
+
+    def __init__(self, sentence: int, told: int):
+        super().__init__()
+        self.fc = nn.Linear(sentence, 2 * told)
+
+    def forward(
+        self, sentence: Float[Tensor, "b s"], noise: Float[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, ""]]:
+        """A condition drawn with ``noise``, and how far its cloud is from N(0, 1) in nats a number."""
+        mean, logvar = self.fc(sentence).float().chunk(2, 1)
+        divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return mean + (logvar / 2).exp() * noise.to(mean), divergence
+
+
+class FirstStage(nn.Module):
+    """Sketches the picture small, from noise and a condition (section 3.3)."""
+
+    def __init__(self, config: StackConfig):
+        super().__init__()
+        self.config = c = config
+        widths = [c.width * 2**k for k in reversed(range(c.blocks + 1))]
+        self.augmentation = Augmentation(c.sentence, c.told)
+        self.fc = nn.Linear(c.noise + c.told, widths[0] * math.prod(c.base), bias=False)
+        self.norm = nn.BatchNorm1d(widths[0] * math.prod(c.base))
+        self.blocks = nn.Sequential(*(_doubling(*pair) for pair in pairwise(widths)))
+        self.to_rgb = nn.Conv2d(widths[-1], c.channels, 3, padding=1)
+
+    def forward(
+        self, z: Float[Tensor, "b n"], sentence: Float[Tensor, "b s"], noise: Float[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
+        """The picture, and the divergence of the condition's cloud."""
+        told, divergence = self.augmentation(sentence, noise)
+        x = self.norm(self.fc(torch.cat([z, told.to(z)], 1))).relu().unflatten(1, (-1, *self.config.base))
+        return self.to_rgb(self.blocks(x)).tanh(), divergence
+
+
+class SecondStage(nn.Module):
+    """Reads the sketch, remembers what was said, and paints the picture anew, larger (section 3.4)."""
+
+    def __init__(self, config: StackConfig):
+        super().__init__()
+        c = config
+        widths = [c.width * 2**k for k in range(c.doublings + 1)]
+        deep = widths[-1]
+        self.augmentation = Augmentation(c.sentence, c.told)
+        self.read = nn.Sequential(
+            nn.Conv2d(c.channels, c.width, 3, padding=1),
+            nn.ReLU(),
+            *(_halving(*pair) for pair in pairwise(widths)),
+        )
+        self.join = _convolution(deep + c.told, deep)
+        self.think = nn.Sequential(*(_Residual(deep) for _ in range(c.residual)))
+        paint = [max(deep >> k, c.width // 2) for k in range(2 * c.doublings + 1)]
+        self.paint = nn.Sequential(*(_doubling(*pair) for pair in pairwise(paint)))
+        self.to_rgb = nn.Conv2d(paint[-1], c.channels, 3, padding=1)
+
+    def forward(
+        self, sketch: Float[Tensor, "b c i j"], sentence: Float[Tensor, "b s"], noise: Float[Tensor, "b t"]
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, ""]]:
+        """The picture, and the divergence of the condition's cloud."""
+        told, divergence = self.augmentation(sentence, noise)
+        x = self.think(self.join(beside(self.read(sketch), told)))
+        return self.to_rgb(self.paint(x)).tanh(), divergence
+
+
+class StackCritic(nn.Module):
+    """Halves the picture to a first map's size and judges it together with a sentence (section 3.3)."""
+
+    def __init__(self, config: StackConfig, halvings: int):
+        super().__init__()
+        c = config
+        widths = [c.critic * min(2**k, WIDEST) for k in range(halvings)]
+        self.condense = nn.Sequential(nn.Linear(c.sentence, c.told), nn.LeakyReLU(0.2))
+        self.look = nn.Sequential(
+            nn.Conv2d(c.channels, widths[0], 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            *(_halving(*pair, leak=0.2) for pair in pairwise(widths)),
+        )
+        self.judge = nn.Sequential(
+            _convolution(widths[-1] + c.told, widths[-1], leak=0.2), nn.Conv2d(widths[-1], 1, c.base)
+        )
+
+    def forward(self, x: Float[Tensor, "b c h w"], *sentences: Float[Tensor, "b s"]) -> Float[Tensor, "k b"]:
+        """A verdict on the pictures with each of these sentences."""
+        seen = self.look(x)
+        return torch.stack([self.judge(beside(seen, self.condense(s))).flatten() for s in sentences])
+
+
+def _rectifier(leak: float) -> nn.Module:
+    return nn.LeakyReLU(leak) if leak else nn.ReLU()
+
+
+def _convolution(inside: int, outside: int, leak: float = 0.0) -> nn.Sequential:
+    conv = nn.Conv2d(inside, outside, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outside), _rectifier(leak))
+
+
+def _doubling(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), *_convolution(inside, outside))
+
+
+def _halving(inside: int, outside: int, leak: float = 0.0) -> nn.Sequential:
+    conv = nn.Conv2d(inside, outside, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outside), _rectifier(leak))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(*_convolution(width, width), *list(_convolution(width, width))[:2])
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return (x + self.body(x)).relu()
+
+
+# --- sizes, and which captions are wrong -------------------------------------------------------------
+
+
+def doublings(height: int, width: int) -> int:
+    """How often the first map, of 3 to 5 pixels on its shorter side, is doubled.
+
+    >>> doublings(32, 32), doublings(24, 40), doublings(256, 256)
+    (3, 3, 6)
+
+    Raises ``UsageError`` for sizes that cannot be halved so often.
+    """
+    times = int(math.log2(max(min(height, width) / SMALLEST_MAP, 1)))
+    if not times or height % 2**times or width % 2**times:
+        raise UsageError(
+            f"Height and width must be multiples of {2 ** max(times, 1)} and at least {2 * SMALLEST_MAP}, "
+            f"got {height} x {width}; choose another --size."
+        )
+    return times
 
 
 def mismatched(ids: Int[Tensor, "b l"]) -> Int[Tensor, " b"]:

@@ -8,7 +8,6 @@ AttnGAN (Xu et al., CVPR 2018, arXiv 1711.10485, section 3.1).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -26,11 +25,16 @@ from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System
 from sfumato.data.dataset import Facts
 from sfumato.data.text import WordTokenizer, left_out
 from sfumato.errors import UsageError
-from sfumato.nn.textgan import FusionConfig, FusionCritic, FusionGenerator, FusionJudge, mismatched
+from sfumato.nn.textgan import (
+    FusionConfig,
+    FusionCritic,
+    FusionGenerator,
+    FusionJudge,
+    doublings,
+    mismatched,
+)
 from sfumato.nn.transformer import Words, WordsConfig
 
-SMALLEST_MAP = 3
-"""Least height and width of the generator's first map."""
 Negatives = Literal["nearest", "next"]
 
 
@@ -171,23 +175,6 @@ PREVIEW_PROMPTS = (
     "a pink ring",
     "a cyan cross",
 )
-
-
-def doublings(height: int, width: int) -> int:
-    """How often the first map, of 3 to 5 pixels on its shorter side, is doubled.
-
-    >>> doublings(32, 32), doublings(24, 40), doublings(256, 256)
-    (3, 3, 6)
-
-    Raises ``UsageError`` for sizes that cannot be halved so often.
-    """
-    times = int(math.log2(max(min(height, width) / SMALLEST_MAP, 1)))
-    if not times or height % 2**times or width % 2**times:
-        raise UsageError(
-            f"Height and width must be multiples of {2 ** max(times, 1)} and at least {2 * SMALLEST_MAP}, "
-            f"got {height} x {width}; choose another --size."
-        )
-    return times
 
 
 def matching_penalty(
