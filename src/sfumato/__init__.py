@@ -13,36 +13,59 @@ from typing import TYPE_CHECKING, Any
 from sfumato.registry import SYSTEMS
 
 if TYPE_CHECKING:
-    from sfumato.apps.api import generate, train
+    from sfumato.apps.api import ask, generate, train
+    from sfumato.apps.film import Film
     from sfumato.apps.load import load
     from sfumato.apps.pictures import Pictures
     from sfumato.core.generate import Generate
-    from sfumato.core.request import Images, Progress, Reconstruct
+    from sfumato.core.request import (
+        Edit,
+        Images,
+        Invert,
+        Mix,
+        Progress,
+        Reconstruct,
+        Translate,
+        Upscale,
+        Video,
+        Walk,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
     "SYSTEMS",
+    "Edit",
+    "Film",
     "Generate",
     "Images",
+    "Invert",
+    "Mix",
     "Pictures",
     "Progress",
     "Reconstruct",
+    "Translate",
+    "Upscale",
+    "Video",
+    "Walk",
     "__version__",
+    "ask",
     "generate",
     "load",
     "train",
 ]
 
 _LIVES_IN = {
+    "ask": "sfumato.apps.api",
     "generate": "sfumato.apps.api",
     "train": "sfumato.apps.api",
     "load": "sfumato.apps.load",
+    "Film": "sfumato.apps.film",
     "Pictures": "sfumato.apps.pictures",
     "Generate": "sfumato.core.generate",
-    "Images": "sfumato.core.request",
-    "Progress": "sfumato.core.request",
-    "Reconstruct": "sfumato.core.request",
-}
+} | dict.fromkeys(
+    ("Edit", "Images", "Invert", "Mix", "Progress", "Reconstruct", "Translate", "Upscale", "Video", "Walk"),
+    "sfumato.core.request",
+)
 
 
 def __getattr__(name: str) -> Any:

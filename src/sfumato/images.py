@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import math
@@ -181,11 +182,19 @@ def save_png(
         info.add_text("parameters", _parameters(settings))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
+    save_bytes(buffer.getvalue(), path)
+
+
+def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
+    """Write a picture's file aside and rename it, so that it is never half there.
+
+    Raises ``StorageError`` if the disk is full or cannot be written.
+    """
     path = Path(path)
-    aside = path.with_name(f".{os.getpid()}-{threading.get_ident()}.png.part")
+    aside = path.with_name(f".{os.getpid()}-{threading.get_ident()}{path.suffix}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(buffer.getbuffer())
+        aside.write_bytes(data)
         os.replace(aside, path)
     except OSError as error:
         _forget(aside)
@@ -204,6 +213,18 @@ def gif(
     comment = {} if settings is None else {"comment": json.dumps(dict(settings)).encode()}
     first.save(buffer, "GIF", save_all=True, append_images=others, duration=duration, loop=0, **comment)
     return buffer.getvalue()
+
+
+def enlarged(pixels: Float[Tensor, "*n c h w"], side: int = 128) -> Float[Tensor, "*n c i j"]:
+    """Whole copies of pixels until the shorter side has ``side`` of them, so that small pictures are seen."""
+    times = max(1, math.ceil(side / min(pixels.shape[-2:])))
+    return pixels.repeat_interleave(times, -2).repeat_interleave(times, -1)
+
+
+def gif_tag(frames: Float[Tensor, "f c h w"], rate: float = 12.0) -> str:
+    """Moving pictures as HTML that needs no other file: what a notebook shows."""
+    data = base64.b64encode(gif(enlarged(frames), rate)).decode()
+    return f'<img alt="{len(frames)} frames" src="data:image/gif;base64,{data}">'
 
 
 def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -9,13 +9,16 @@ from typing import Any
 
 from sfumato import device as devices
 from sfumato.apps import plan as plans
+from sfumato.apps.ask import Asked, Asking
 from sfumato.apps.bar import Bar
+from sfumato.apps.film import Film, stills
 from sfumato.apps.load import folder_of, load
 from sfumato.apps.pictures import Pictures
-from sfumato.apps.sample import Source, sample
+from sfumato.apps.sample import Source, pictures_of, sample
 from sfumato.apps.talk import Talk
 from sfumato.apps.train import Training
 from sfumato.core.generate import Generate
+from sfumato.core.request import Images, Request
 from sfumato.core.system import System
 from sfumato.device import Precision
 from sfumato.errors import SfumatoError
@@ -40,6 +43,37 @@ def generate(
     system = load(model, precision=precision, device=device)
     with Bar("generating", Talk(quiet=quiet)) as bar:
         return sample(system, request, Source.of(folder_of(model), os.fspath(model)), report=bar.update)
+
+
+def ask(
+    request: Request,
+    model: str | os.PathLike[str] = "",
+    *,
+    precision: Precision = "auto",
+    device: str = "auto",
+    quiet: bool = False,
+) -> Pictures | Film:
+    """Ask a model for anything it can do: ``ask(Walk(count=4), "runs/dcgan")`` gives a film.
+
+    Without ``model``, the first that comes with the package and can do it. Raises ``UsageError`` if the model
+    does not serve this kind of request.
+    """
+    options = Asking(
+        model=os.fspath(model), seed=request.seed, precision=precision, device=device, quiet=quiet
+    )
+    asked = Asked.open(options, type(request))
+    with asked.bar("working") as report:
+        result = asked.answer(request, report)
+    if isinstance(result, Images):
+        return pictures_of(asked.system, request, asked.source, result)
+    frames = len(result.pixels[0])
+    return Film(
+        pixels=result.pixels[0].float().cpu(),
+        rate=result.rate,
+        settings=asked.settings(request, result.pixels),
+        rows=stills(2, frames - 1, loop=False) if frames > 1 else ((0,),),
+        notes=result.notes,
+    )
 
 
 def train(

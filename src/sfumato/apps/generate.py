@@ -11,14 +11,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from sfumato.apps.ask import Asking
 from sfumato.apps.bar import Bar, duration
-from sfumato.apps.talk import Common
+from sfumato.apps.talk import counted
 from sfumato.core.generate import Generate
 from sfumato.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Common, Generate):
+class Options(Asking, Generate):
     """Make pictures from a prompt, from a label or from nothing.
 
     Example: sfumato generate "a red circle above a blue square" --count 4 --seed 7
@@ -30,12 +31,6 @@ class Options(Common, Generate):
     """What to show; several prompts are taken in turn, one a picture."""
     model: str = "shapes"
     """A model that comes with the package, a run folder, or a diffusers folder."""
-    out: Path = Path("out")
-    """Where the pictures go."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the network; auto is bf16 where this machine computes it fast."""
-    device: str = "auto"
-    """cpu, cuda, cuda:1 ..."""
     label: str | None = None
     """Which class to show, by number or by name; several, with commas between, are taken in turn."""
     progressive: bool = False
@@ -70,7 +65,7 @@ def main(options: Options) -> int:
     for note in pictures.notes:
         talk.warn(note)
     seeds = f"seed {pictures.seeds[0]}" + (f" to {pictures.seeds[-1]}" if len(pictures) > 1 else "")
-    talk.note(f"{len(pictures)} pictures in {duration(seconds)} ({seeds})")
+    talk.note(f"{counted(len(pictures), 'picture')} in {duration(seconds)} ({seeds})")
     talk.result(
         {
             "files": [str(path) for path in paths],
@@ -100,6 +95,8 @@ def wanted(options: Options) -> tuple[Generate, str, Literal["auto", "fp32", "bf
 
     told = read_settings(options.again)
     names = {field.name for field in dataclasses.fields(Generate)} & told.keys()
+    if task := told.get("task"):
+        raise UsageError(f"'{options.again}' was made by 'sfumato {task}'; ask that again in the same way")
     if not {"seed", "model"} <= told.keys():
         raise UsageError(f"'{options.again}' is a grid, not one picture; give one of: {told.get('pictures')}")
     settings: dict[str, Any] = {name: _frozen(told[name]) for name in names}

@@ -6,14 +6,17 @@ import base64
 import dataclasses
 import html
 import io
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 from jaxtyping import Float
 from PIL.Image import Image
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato import images
@@ -34,6 +37,8 @@ class Pictures:
     """What the user should know: truncated prompts, ignored settings."""
     history: tuple[Float[Tensor, "n c i j"], ...] = field(default=(), repr=False)
     """What the pictures were believed to be on the way here, from noise on."""
+    latents: Float[Tensor, "n ..."] | None = field(default=None, repr=False)
+    """What they were made from, if that was asked for."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -90,19 +95,53 @@ def shared(settings: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
 
 
 def free(path: Path, settings: Mapping[str, Any]) -> Path:
-    """``path``, or ``path`` with a number if a picture made with other settings lies there."""
-    candidate, number = path, 1
-    while candidate.exists() and not _same(candidate, settings):
+    """``path``, or ``path`` with a number if something made with other settings lies there."""
+    return free_together([path], settings)[0]
+
+
+def free_together(paths: Sequence[Path], settings: Mapping[str, Any]) -> list[Path]:
+    """The same for files that belong together: all get the same number."""
+    candidates, number = list(paths), 1
+    while any(path.exists() and not _same(path, settings) for path in candidates):
         number += 1
-        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return candidate
+        candidates = [path.with_name(f"{path.stem}-{number}{path.suffix}") for path in paths]
+    return candidates
 
 
 def _same(path: Path, settings: Mapping[str, Any]) -> bool:
     try:
-        return images.read_settings(path) == plain(settings)
-    except DataError:
+        told = _TOLD[path.suffix](path) if path.suffix in _TOLD else None
+    except (DataError, OSError, ValueError, SafetensorError):
         return False
+    return told == plain(settings)
+
+
+def _told_by_gif(path: Path) -> Any:
+    with PIL.Image.open(path, formats=("GIF",)) as film:
+        return json.loads(film.info.get("comment", b"null"))
+
+
+def _told_by_safetensors(path: Path) -> Any:
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get("sfumato", "null"))
+
+
+def _told_by_mp4(path: Path) -> Any:
+    try:
+        import av
+    except ImportError:
+        return None
+    with av.open(str(path)) as film:
+        return json.loads(film.metadata.get("comment", "null"))
+
+
+_TOLD = {
+    ".png": images.read_settings,
+    ".gif": _told_by_gif,
+    ".mp4": _told_by_mp4,
+    ".safetensors": _told_by_safetensors,
+}
+"""How to read what made a file; other kinds of file count as somebody else's."""
 
 
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Ask a system for pictures, and keep what made each of them."""
+"""Ask a system for what it can do, and keep what made each of its pictures."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 
 from sfumato import __version__
+from sfumato.apps import facts
 from sfumato.apps.pictures import Pictures, fields_of
 from sfumato.core import durable
-from sfumato.core.request import Generate, Images, Progress
+from sfumato.core.request import Generate, Images, Progress, Request, Result, Video
 from sfumato.core.system import System
 from sfumato.errors import UsageError
+from sfumato.registry import SYSTEMS, find
 
 MOMENTS = 10
 """How often along the way a picture is looked at, if its history is kept."""
@@ -45,6 +48,81 @@ class Source:
         return cls(name, durable.sha256(weights) if small else "")
 
 
+# --- who can do what ---------------------------------------------------------------------------------
+
+
+def verb_of(task: type[Request]) -> str:
+    """What a kind of request is called on the command line.
+
+    >>> verb_of(Generate)
+    'generate'
+    """
+    return "project" if task.__name__ == "Invert" else task.__name__.lower()
+
+
+def check_can(system: System[Any], task: type[Request]) -> None:
+    """Raise ``UsageError`` if a system does not do this, with what it does and who can do it instead."""
+    if task in system.tasks:
+        return
+    can = ", ".join(verb_of(known) for known in system.tasks) or "nothing"
+    raise UsageError(f"{type(system).__name__} cannot {verb_of(task)}; what it can: {can}. {others(task)}")
+
+
+def others(task: type[Request]) -> str:
+    """Who can do it: models that come with the package, systems that can be trained."""
+    systems = able(task)
+    told = []
+    if models := models_for(task):
+        told.append(f"models that can: {', '.join(models)} (--model {models[0]})")
+    if systems:
+        told.append(
+            f"systems that can once trained: {', '.join(systems)} (sfumato train {systems[0]} --out RUN)"
+        )
+    sentence = "; ".join(told) or "no system can as yet"
+    return sentence[0].upper() + sentence[1:]
+
+
+def able(task: type[Request]) -> list[str]:
+    """The systems that serve this kind of request."""
+    return [name for name in SYSTEMS if task in find(name, SYSTEMS, "system").tasks]
+
+
+def models_for(task: type[Request]) -> list[str]:
+    """The models that come with the package and serve this kind of request."""
+    systems = able(task)
+    return [name for name, folder in facts.models().items() if facts.read_config(folder)["system"] in systems]
+
+
+# --- asking ------------------------------------------------------------------------------------------
+
+
+def answer(system: System[Any], request: Request, *, report: Report = silent) -> Result:
+    """Serve any request and return its result; raises ``UsageError`` if the system does not do this."""
+    return _serve(system, request, False, report)[0]
+
+
+@torch.no_grad()
+def _serve(
+    system: System[Any], request: Request, looking: bool, report: Report
+) -> tuple[Result, list[Tensor]]:
+    check_can(system, type(request))
+    seen: list[Tensor] = []
+    for event in system.run(request):
+        if isinstance(event, Images | Video):
+            report(1.0)
+            return event, seen
+        if isinstance(event, Progress):
+            report(event.done)
+            if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
+                seen.append(event.preview().float().cpu())
+    raise AssertionError(f"{type(system).__name__}.run ended without a result")
+
+
+def within(report: Report, part: int, parts: int) -> Report:
+    """Report a part's progress as progress of the whole."""
+    return lambda done: report((part + done) / parts)
+
+
 def sample(
     system: System[Any],
     request: Generate,
@@ -54,47 +132,42 @@ def sample(
     report: Report = silent,
 ) -> Pictures:
     """Serve a request for new pictures. To keep their history they are made one by one, which is slower."""
-    if Generate not in system.tasks:
-        can = ", ".join(task.__name__.lower() for task in system.tasks)
-        raise UsageError(f"{type(system).__name__} cannot generate; what it can: {can or 'nothing'}")
+    check_can(system, Generate)
     if request.count < 1:
         raise UsageError(f"--count must be at least 1, got {request.count}")
     count = request.count
     parts = [request.part(i, i + 1) for i in range(count)] if keep_history else [request]
     answers, histories = [], []
     for i, part in enumerate(parts):
-        answer, history = _serve(system, part, keep_history, _within(report, i, len(parts)))
-        answers.append(answer)
+        result, history = _serve(system, part, keep_history, within(report, i, len(parts)))
+        assert isinstance(result, Images)
+        answers.append(result)
         histories.append(history)
-    pixels = torch.cat([answer.pixels for answer in answers]).float().cpu()
+    pixels = torch.cat([result.pixels for result in answers]).float().cpu()
     return Pictures(
         pixels=pixels,
         seeds=tuple(range(request.seed, request.seed + count)),
         captions=tuple(caption_of(request, i) for i in range(count)),
-        settings=tuple(_settings(system, request.part(i, i + 1), source, pixels) for i in range(count)),
-        notes=tuple(dict.fromkeys(note for answer in answers for note in answer.notes)),
+        settings=tuple(settings_of(system, request.part(i, i + 1), source, pixels) for i in range(count)),
+        notes=tuple(dict.fromkeys(note for result in answers for note in result.notes)),
         history=tuple(torch.cat(moment) for moment in zip(*histories, strict=True)),
     )
 
 
-def _within(report: Report, part: int, parts: int) -> Report:
-    """Report a part's progress as progress of the whole."""
-    return lambda done: report((part + done) / parts)
-
-
-@torch.no_grad()
-def _serve(
-    system: System[Any], request: Generate, looking: bool, report: Report
-) -> tuple[Images, list[Tensor]]:
-    seen: list[Tensor] = []
-    for event in system.run(request):
-        if isinstance(event, Images):
-            return event, seen
-        if isinstance(event, Progress):
-            report(event.done)
-            if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
-                seen.append(event.preview().float().cpu())
-    raise AssertionError(f"{type(system).__name__}.run ended without a result")
+def pictures_of(system: System[Any], request: Request, source: Source, result: Images) -> Pictures:
+    """The answer to any request as pictures that know how they were made."""
+    pixels = result.pixels.float().cpu()
+    seeds = result.seeds or tuple(range(request.seed, request.seed + len(pixels)))
+    words = str(getattr(request, "prompt", "") or getattr(request, "label", None) or "")
+    each = [dataclasses.replace(request, seed=seed, count=1) for seed in seeds]
+    return Pictures(
+        pixels=pixels,
+        seeds=seeds,
+        captions=result.captions or (words,) * len(pixels),
+        settings=tuple(settings_of(system, one, source, pixels) for one in each),
+        notes=result.notes,
+        latents=result.latents,
+    )
 
 
 def caption_of(request: Generate, index: int) -> str:
@@ -111,10 +184,14 @@ def _only(value: Any) -> Any:
     return value
 
 
-def _settings(system: System[Any], one: Generate, source: Source, pixels: Tensor) -> dict[str, Any]:
-    """What makes a picture again, alone."""
-    told = fields_of(one) | {"prompt": _only(one.prompt), "label": _only(one.label)}
+def settings_of(system: System[Any], request: Request, source: Source, pixels: Tensor) -> dict[str, Any]:
+    """What makes the answer to a request again: its settings, the model, the verb unless it is generate."""
+    told = {name: value for name, value in fields_of(request).items() if not isinstance(value, Tensor)}
+    told |= {name: _only(told[name]) for name in ("prompt", "label") if name in told}
+    verb = verb_of(type(request))
     size = {"height": pixels.shape[-2], "width": pixels.shape[-1]}
     precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[system.dtype]
     origin = {"model": source.model, "sha256": source.sha256, "precision": precision, "sfumato": __version__}
+    if verb != "generate":
+        origin["task"] = verb
     return {key: value for key, value in (told | size | origin).items() if value not in (None, "")}

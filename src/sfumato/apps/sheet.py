@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -33,34 +35,68 @@ class Cell:
 
 
 def write_png(cells: Sequence[Cell], path: Path, title: str, columns: int = 4) -> None:
-    """Draw the sheet as a picture."""
-    font, big = ImageFont.load_default(TEXT), ImageFont.load_default(24)
-    lines = [textwrap.wrap(cell.caption, 24)[:LINES] for cell in cells]
-    words = LINE * (max((len(line) for line in lines), default=0) + any(cell.small for cell in cells))
+    """Draw the sheet as a picture, ``columns`` cells a row."""
     columns = min(columns, len(cells))
-    rows = -(-len(cells) // columns)
-    width = 2 * MARGIN + columns * SIDE + (columns - 1) * GAP
-    top = MARGIN + 44
-    sheet = Image.new("RGB", (width, top + rows * (SIDE + 8 + words + GAP) + MARGIN - GAP), PAPER)
+    rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
+    write_table(rows, path, title)
+
+
+def write_table(
+    rows: Sequence[Sequence[Cell | None]],
+    path: Path,
+    title: str,
+    *,
+    heads: Sequence[str] = (),
+    side: int = SIDE,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Draw rows of cells (None stays empty) under a title and, if given, a head for each column."""
+    font, big = ImageFont.load_default(TEXT), ImageFont.load_default(24)
+    wrapped = [[_lines(cell, side) for cell in row] for row in rows]
+    heights = [side + GAP + 8 + LINE * max(map(len, row)) for row in wrapped]
+    top = MARGIN + 44 + (LINE + 4 if heads else 0)
+    columns = max(map(len, rows))
+    width = max(columns * (side + GAP) - GAP, math.ceil(big.getlength(title)))
+    sheet = Image.new("RGB", (2 * MARGIN + width, top + sum(heights) - GAP + MARGIN), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((MARGIN, MARGIN - 6), title, INK, big)
-    for i, (cell, wrapped) in enumerate(zip(cells, lines, strict=True)):
-        x = MARGIN + i % columns * (SIDE + GAP)
-        y = top + i // columns * (SIDE + 8 + words + GAP)
-        picture = enlarged(cell.image)
-        left, upper = x + (SIDE - picture.width) // 2, y + (SIDE - picture.height) // 2
-        sheet.paste(picture, (left, upper))
-        frame = (left - 1, upper - 1, left + picture.width, upper + picture.height)
-        draw.rectangle(frame, outline=FRAME)
-        for k, line in enumerate(wrapped):
-            draw.text((x, y + SIDE + 6 + k * LINE), line, INK, font)
-        draw.text((x, y + SIDE + 6 + len(wrapped) * LINE), cell.small, PALE, font)
-    images.save_png(sheet, path, {"title": title})
+    for column, head in enumerate(heads):
+        draw.text((MARGIN + column * (side + GAP), MARGIN + 38), head, PALE, font)
+    for r, row in enumerate(rows):
+        y = top + sum(heights[:r])
+        for column, cell in enumerate(row):
+            if cell is not None:
+                _draw(draw, sheet, cell, wrapped[r][column], (MARGIN + column * (side + GAP), y), side)
+    images.save_png(sheet, path, {"title": title, **(settings or {})})
 
 
-def enlarged(image: Image.Image) -> Image.Image:
+def _lines(cell: Cell | None, side: int) -> list[tuple[str, tuple[int, int, int]]]:
+    """What is written below a cell, and how dark."""
+    if cell is None:
+        return []
+    words = textwrap.wrap(cell.caption, side // 8)[:LINES]
+    return [(line, INK) for line in words] + ([(cell.small, PALE)] if cell.small else [])
+
+
+def _draw(
+    draw: ImageDraw.ImageDraw,
+    sheet: Image.Image,
+    cell: Cell,
+    lines: Sequence[tuple[str, tuple[int, int, int]]],
+    place: tuple[int, int],
+    side: int,
+) -> None:
+    (x, y), picture, font = place, enlarged(cell.image, side), ImageFont.load_default(TEXT)
+    left, upper = x + (side - picture.width) // 2, y + (side - picture.height) // 2
+    sheet.paste(picture, (left, upper))
+    draw.rectangle((left - 1, upper - 1, left + picture.width, upper + picture.height), outline=FRAME)
+    for k, (line, ink) in enumerate(lines):
+        draw.text((x, y + side + 6 + k * LINE), line, ink, font)
+
+
+def enlarged(image: Image.Image, side: int = SIDE) -> Image.Image:
     """A picture scaled to the side of a cell: whole pixels for small ones, smooth for large ones."""
-    scale = SIDE / max(image.size)
+    scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     method = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BICUBIC
     return image.convert("RGB").resize(size, method)

@@ -62,6 +62,15 @@ class Talk:
             write(text)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "picture"), counted(20, "picture")
+    ('1 picture', '20 pictures')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def write(text: str) -> None:
     """One line on stdout, as it is."""
     sys.stdout.write(f"{text}\n")

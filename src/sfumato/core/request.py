@@ -16,6 +16,7 @@ from torch import Tensor
 from sfumato.core.generate import Generate, Request
 from sfumato.core.latent import Way
 from sfumato.errors import UsageError
+from sfumato.images import gif_tag, grid
 
 __all__ = [
     "Edit",
@@ -145,6 +146,9 @@ class Images:
     latents: Float[Tensor, "n ..."] | None = None
     """What they were made from, if that was asked for."""
 
+    def _repr_png_(self) -> bytes | None:
+        return grid(self.pixels)._repr_png_()
+
 
 @dataclass(frozen=True)
 class Video:
@@ -156,6 +160,9 @@ class Video:
     """Frames a second."""
     seeds: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        return "".join(gif_tag(film, self.rate) for film in self.pixels)
 
 
 Result = Images | Video

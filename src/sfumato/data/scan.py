@@ -57,7 +57,7 @@ def scan(folder: Path, split: str = "train") -> Scan:
             f"'{folder}' has no pictures for '{split}'; add a subfolder '{split}' or choose another."
         )
     files = list(_files(root))
-    names = [name for name in files if name.lower().endswith(SUFFIXES)]
+    names = _pictures(files)
     known = {*names, *(_beside(name) for name in names)}
     others = (name for name in files if name not in known and Path(name).name != METADATA)
     kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
@@ -68,6 +68,20 @@ def scan(folder: Path, split: str = "train") -> Scan:
     labels = {name: i for i, name in enumerate(classes)}
     entries = tuple(_entry(root, name, captions, labels) for name in names)
     return Scan(entries, classes, dict(kinds.most_common()), tuple(strays))
+
+
+def pictures(folder: Path) -> list[str]:
+    """Names of all pictures below a folder in a fixed order; a ``DataError`` if there are none."""
+    files = list(_files(folder))
+    if not (names := _pictures(files)):
+        raise DataError(
+            _no_pictures(folder, Counter(Path(name).suffix.lower() or "no suffix" for name in files))
+        )
+    return names
+
+
+def _pictures(files: Sequence[str]) -> list[str]:
+    return [name for name in files if name.lower().endswith(SUFFIXES)]
 
 
 def _entry(root: Path, name: str, captions: Mapping[str, str], labels: Mapping[str, int]) -> Entry:
@@ -125,8 +139,7 @@ def _hidden(name: str) -> bool:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     """Names of the class subfolders over all splits, so that a label means the same in each."""
-    names = [name for root in set(splits(folder).values()) for name in _files(root)]
-    names = [name for name in names if name.lower().endswith(SUFFIXES)]
+    names = [name for root in set(splits(folder).values()) for name in _pictures(list(_files(root)))]
     tops = {name.partition("/")[0] for name in names}
     return tuple(sorted(tops)) if all("/" in name for name in names) and len(tops) > 1 else ()
 

@@ -1,0 +1,98 @@
+"""What all verbs share that ask a model for something: their options, the model, the answer, the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sfumato.apps.bar import Bar, duration
+from sfumato.apps.talk import Common, Talk
+from sfumato.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sfumato.apps.sample import Report, Source
+    from sfumato.core.request import Request, Result
+    from sfumato.core.system import System
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Common):
+    """Options of every verb that asks a model for something."""
+
+    model: str = ""
+    """A model that comes with the package, or a run folder; by default the first that comes along and can."""
+    out: Path = Path("out")
+    """Where the pictures go."""
+    seed: int = 0
+    """Same seed, same answer."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the network; auto is bf16 where this machine computes it fast."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ..."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that is being asked: it answers with a bar, and tells what was written in the end."""
+
+    system: System[Any]
+    source: Source
+    size: int | None
+    """Height and width in pixels of the pictures it learned from, where that is known."""
+    talk: Talk
+    started: float
+
+    @classmethod
+    def open(cls, options: Asking, task: type[Request]) -> Asked:
+        """Load the model of the options; a ``UsageError`` if it does not serve this kind of request."""
+        from sfumato.apps import load
+        from sfumato.apps.sample import Source, check_can, models_for, others, verb_of
+        from sfumato.core.checkpoint import RunFolder
+
+        name = options.model or next(iter(models_for(task)), "")
+        if not name:
+            raise UsageError(
+                f"No model that comes along can {verb_of(task)}; give one with --model. {others(task)}"
+            )
+        folder = load.folder_of(name)
+        system = load.load(folder, precision=options.precision, device=options.device)
+        check_can(system, task)
+        size = RunFolder.open(folder).recipe.size if (folder / "config.json").exists() else None
+        return cls(system, Source.of(folder, name), size, options.talk, time.monotonic())
+
+    @contextmanager
+    def bar(self, doing: str) -> Iterator[Report]:
+        """Shows how far something has come while inside."""
+        with Bar(doing, self.talk) as bar:
+            yield bar.update
+
+    def answer(self, request: Request, report: Report) -> Result:
+        """Serve a request."""
+        from sfumato.apps.sample import answer
+
+        return answer(self.system, request, report=report)
+
+    def settings(self, request: Request, pixels: Tensor) -> dict[str, Any]:
+        """What makes the answer again."""
+        from sfumato.apps.sample import settings_of
+
+        return settings_of(self.system, request, self.source, pixels)
+
+    def tell(self, what: str, paths: Sequence[Path], notes: Sequence[str] = (), **more: Any) -> int:
+        """Say what was made and where it lies: in words on stderr, paths or JSON on stdout."""
+        seconds = time.monotonic() - self.started
+        for note in dict.fromkeys(notes):
+            self.talk.warn(note)
+        self.talk.note(f"{what} in {duration(seconds)} with loading, by '{self.source.model}'")
+        files = [str(path) for path in paths]
+        told = {"files": files, "model": self.source.model, "notes": list(dict.fromkeys(notes))}
+        self.talk.result(told | more | {"seconds": round(seconds, 3)})
+        for path in files:
+            self.talk.line(path)
+        return 0
