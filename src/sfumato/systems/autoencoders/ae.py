@@ -177,7 +177,7 @@ _FASHION = Preset(
     AutoencoderConfig(optim=_SETTLING),
     data="fashion",
     size=28,
-    train=TrainConfig(steps=4700, batch=128, ema=0.999),
+    train=TrainConfig(steps=4690, batch=128, ema=0.999),
 )
 Autoencoder.presets = {
     "laptop": _FASHION,

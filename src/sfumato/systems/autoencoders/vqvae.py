@@ -130,7 +130,7 @@ class VQVAE(System[Reconstruct]):
         shown = c.likelihood.mean(out)
         parts["reconstruction"] = -c.likelihood.log_prob(x, out).mean() / x[0].numel()
         if c.perceptual > 0:
-            parts["perceptual"] = c.perceptual * _perceptual(shown, x)
+            parts["perceptual"] = c.perceptual * perceptual_loss(shown, x)
         heard = self.critic is not None and step >= c.adversarial_from
         if self.critic is not None and heard:
             game = generator_loss(c.game, self.critic(shown).float())
@@ -208,7 +208,8 @@ def _balance(wanted: Tensor, game: Tensor, out: Tensor) -> Tensor:
     return (norms[0] / (norms[1] + 1e-4)).clamp(max=1e4).detach()
 
 
-def _perceptual(made: Tensor, real: Tensor) -> Tensor:
+def perceptual_loss(made: Float[Tensor, "b c h w"], real: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+    """Squared error in what the training oracle sees of every part, as a share of all it sees."""
     eyes = _eyes(real.device.type)
     wanted = eyes.look(real.expand(-1, 3, -1, -1)).float()
     seen = eyes.look(made.expand(-1, 3, -1, -1)).float()
