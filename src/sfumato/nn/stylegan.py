@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, leaky_relu
+from torch.nn.functional import leaky_relu
 
 from sfumato.errors import UsageError
 from sfumato.nn.stylegan_layers import (
@@ -27,6 +27,7 @@ from sfumato.nn.stylegan_layers import (
     fir,
     modulated,
     pixel_norm,
+    recoloured,
 )
 
 SMALLEST = 3
@@ -167,10 +168,10 @@ class Colours(nn.Module):
         self.scale = inside**-0.5
 
     def forward(self, x: Float[Tensor, "b i h w"], w: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        weight = self.weight[:, :, 0, 0] * self.scale
         if self.affine is None:
-            return conv2d(x, self.weight * self.scale, self.bias)
-        x = modulated(x, self.weight, self.affine(w) * self.scale, demodulate=False)
-        return x + self.bias.to(x.dtype).view(-1, 1, 1)
+            return recoloured(x, weight.expand(len(x), -1, -1), self.bias)
+        return recoloured(x, weight * self.affine(w)[:, None], self.bias)
 
 
 # --- networks ------------------------------------------------------------------------------------------

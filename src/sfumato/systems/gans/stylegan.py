@@ -42,7 +42,7 @@ class StyleGANConfig:
 
     network: StyleConfig = StyleConfig()
     game: Game = "non_saturating"
-    r1: float = 0.1
+    r1: float = 0.05
     """Weight gamma of half the squared gradient at real pictures."""
     r1_every: int = 16
     """Steps between two such penalties, each as many times as heavy."""
