@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,11 +12,19 @@ from typing import Any
 from sfumato.apps import facts
 from sfumato.apps.facts import PresetFacts, SystemFacts
 from sfumato.apps.talk import write
+from sfumato.apps.verbs import VERBS, module_of
 from sfumato.registry import SYSTEMS
 
 ROOT = Path(__file__).parents[3]
 """The repository: documents are written in a checkout, not in an installed package."""
-START, END = "<!-- systems -->", "<!-- end of systems -->"
+GALLERY = """\
+<!-- Written by `make docs` from the code and the pictures in docs/pictures; edit those. -->
+# Gallery
+
+Made by the systems themselves; each page says with which command, in which time, and how good they are.
+{body}"""
+
+PICTURES = ROOT / "docs" / "pictures"
 
 PAGE = """\
 <!-- Written by `make docs` from the code and {toml}; edit those. -->
@@ -74,7 +83,11 @@ def pages() -> dict[Path, str]:
     """Every generated document: path and text."""
     out = {ROOT / "docs" / "systems" / f"{name}.md": page(facts.system(name)) for name in SYSTEMS}
     readme = ROOT / "README.md"
-    return out | {readme: with_table(readme.read_text(encoding="utf-8"))}
+    tables = {"systems": _systems(), "commands": _commands()}
+    return out | {
+        ROOT / "docs" / "gallery.md": gallery(),
+        readme: with_tables(readme.read_text(encoding="utf-8"), tables),
+    }
 
 
 def page(told: SystemFacts) -> str:
@@ -99,8 +112,32 @@ def page(told: SystemFacts) -> str:
 
 
 def _picture(told: SystemFacts) -> str:
-    path = ROOT / "docs" / "pictures" / f"{told.name}.png"
+    path = PICTURES / f"{told.name}.png"
     return f"\n![Pictures made by {told.name}](../pictures/{path.name})\n" if path.exists() else ""
+
+
+def gallery() -> str:
+    """One page with every picture there is: systems by family, then the models that come along."""
+    parts: list[str] = []
+    for family, members in facts.by_family().items():
+        shown = [
+            f"\n### [{told.name}](systems/{told.name}.md): {told.title}\n\n{told.sentence}\n"
+            f"\n![Pictures made by {told.name}](pictures/{told.name}.png)\n"
+            for told in members
+            if (PICTURES / f"{told.name}.png").exists()
+        ]
+        parts += [f"\n## {family}\n", *shown] if shown else []
+    parts.append("\n## Models that come with the package\n")
+    return GALLERY.format(body="".join([*parts, *(_model(*entry) for entry in facts.models().items())]))
+
+
+def _model(name: str, folder: Path) -> str:
+    card = f"../{folder.relative_to(ROOT).as_posix()}/README.md"
+    system = facts.read_config(folder)["system"]
+    picture = (
+        f"\n![Pictures made by {name}](pictures/{name}.png)\n" if (PICTURES / f"{name}.png").exists() else ""
+    )
+    return f"\n### {name}\n\nA trained [{system}](systems/{system}.md); [its card]({card}).\n{picture}"
 
 
 def _paper(told: SystemFacts) -> str:
@@ -160,17 +197,38 @@ def _line(*cells: str) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def with_table(readme: str) -> str:
-    """The README with its table of systems as the code has it now."""
-    head, _, rest = readme.partition(START)
-    _, _, tail = rest.partition(END)
-    lines = [_line("system", "what it is", "paper", "presets (minutes on two cores)"), "|---|---|---|---|"]
-    for name in SYSTEMS:
-        told = facts.system(name)
-        presets = ", ".join(_short(preset) for preset in told.presets)
-        paper = f"[{told.year}]({told.link})" if told.link else str(told.year)
-        lines.append(_line(f"[{name}](docs/systems/{name}.md)", told.sentence, paper, presets))
-    return f"{head}{START}\n" + "\n".join(lines) + f"\n{END}{tail}"
+def with_tables(readme: str, tables: Mapping[str, str]) -> str:
+    """The README with what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` as it is now."""
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        head, _, rest = readme.partition(start)
+        readme = f"{head}{start}\n{table}\n{end}{rest.partition(end)[2]}"
+    return readme
+
+
+def _systems() -> str:
+    """All systems, a table a family."""
+    parts = []
+    for family, members in facts.by_family().items():
+        lines = [
+            _line("system", "what it is", "paper", "presets (minutes on two cores)"),
+            "|---|---|---|---|",
+        ]
+        for told in members:
+            presets = ", ".join(_short(preset) for preset in told.presets)
+            paper = f"[{told.year}]({told.link})" if told.link else str(told.year)
+            lines.append(_line(f"[{told.name}](docs/systems/{told.name}.md)", told.sentence, paper, presets))
+        parts.append(f"### {family}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _commands() -> str:
+    """All verbs, with an example each."""
+    lines = [_line("command", "what it does", "for example"), "|---|---|---|"]
+    for name, verb in VERBS.items():
+        example = re.search(r"Example: (.*)", module_of(name).Options.__doc__)
+        lines.append(_line(f"`{name}`", verb.sentence, f"`{example[1]}`" if example else ""))
+    return "\n".join(lines)
 
 
 def _short(preset: PresetFacts) -> str:

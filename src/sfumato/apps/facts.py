@@ -14,6 +14,20 @@ from typing import Any
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, SYSTEMS
 
+FAMILIES = {
+    "style": "Style transfer",
+    "reading": "Reading pictures",
+    "autoencoders": "Autoencoders",
+    "gans": "Adversarial networks",
+    "text": "Pictures from words",
+    "diffusion": "Diffusion",
+    "editing": "Editing",
+    "video": "Moving pictures",
+    "motion": "Motion",
+    "views": "Views in space",
+    "sound": "Sound",
+}
+"""The families of systems, in the order in which they are shown, by the names of their folders."""
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Models that come with the package, one folder each."""
 
@@ -69,6 +83,14 @@ def system(name: str) -> SystemFacts:
         return _facts(name, file, told)
     except KeyError as missing:
         raise DataError(f"{beside.name} does not tell {missing}; add it") from missing
+
+
+def by_family() -> dict[str, list[SystemFacts]]:
+    """The facts of all systems, family by family."""
+    every = [system(name) for name in SYSTEMS]
+    order = [*FAMILIES, *dict.fromkeys(told.family for told in every if told.family not in FAMILIES)]
+    grouped = {family: [told for told in every if told.family == family] for family in order}
+    return {FAMILIES.get(family, family): members for family, members in grouped.items() if members}
 
 
 def _facts(name: str, file: Path, told: Mapping[str, Any]) -> SystemFacts:

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from sfumato.apps import facts
 from sfumato.apps.talk import Common, table
-from sfumato.registry import DATASETS, SYSTEMS
+from sfumato.registry import DATASETS
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main(options: Options) -> int:
     options.talk.result(found if options.what == "all" else found[options.what])
     for name, rows in found.items():
         if rows:
-            cells = (list(row.values()) for row in rows)
+            cells = (list(row.values()) for row in (in_groups(rows) if name == "systems" else rows))
             options.talk.show(table(list(rows[0]), cells, title=name.capitalize()))
             options.talk.show("")
     if not any(found.values()):
@@ -46,14 +46,27 @@ def main(options: Options) -> int:
 
 
 def systems() -> list[dict[str, Any]]:
-    """One row a system."""
-    return [_system(facts.system(name)) for name in SYSTEMS]
+    """One row a system, family by family."""
+    return [_system(told) for members in facts.by_family().values() for told in members]
 
 
 def _system(told: facts.SystemFacts) -> dict[str, Any]:
     presets = ", ".join(f"{p.name} ({p.minutes:g} min)" if p.minutes else p.name for p in told.presets)
-    row = {"name": told.name, "family": told.family, "year": told.year, "presets": presets}
+    row = {"family": told.family, "name": told.name, "year": told.year, "presets": presets}
     return {**row, "is": told.sentence}
+
+
+def in_groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that name their family only where a new one begins.
+
+    >>> in_groups([{"family": "a", "name": 1}, {"family": "a", "name": 2}])[1]
+    {'family': '', 'name': 2}
+    """
+    before = [None, *(row["family"] for row in rows)]
+    return [
+        row | {"family": ""} if row["family"] == last else row
+        for row, last in zip(rows, before, strict=False)
+    ]
 
 
 def data() -> list[dict[str, Any]]:
