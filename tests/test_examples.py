@@ -24,6 +24,7 @@ RUNS = {
     "generate_from_words": (["--count", "2"], "out/grid.png", (134, 68)),
     "solvers_side_by_side": ([], "solvers.png", (4 * 66 + 2, 4 * 66 + 2)),
     "train_on_a_folder": (["--steps", "1", "--paintings", "3"], "sunsets/grid.png", (4 * 34 + 2,) * 2),
+    "transposed_convolution": ([], "transposed.png", (3 * 98 + 2, 2 * 98 + 2)),
     "without_a_network": (["--count", "50"], "points.png", (3 * 66 + 2,) * 2),
 }
 """Arguments that make it quick, what it writes, and how large that is."""
