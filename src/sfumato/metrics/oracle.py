@@ -23,7 +23,7 @@ from sfumato.data.shapes.scene import (
     TEXTURES,
     Scenes,
 )
-from sfumato.metrics.reader import CHUNK, FOLDER, OracleConfig, Reader, load_reader
+from sfumato.metrics.reader import CHUNK, FOLDER, SIDE, OracleConfig, Reader, load_reader
 from sfumato.nn.layers import GroupNorm
 
 _STARTS = (0, 10, 20)
@@ -35,6 +35,7 @@ class ShapesOracle(Reader):
     """Looks at each of the nine cells with the same eyes, and at all of them for the background."""
 
     world = "shapes"
+    grain = ((1, 2), (2, 2), (4, 4), (4, 8))
 
     def __init__(self, config: OracleConfig, name: str = "shapes", *, judge: bool = False):
         super().__init__(config, name, judge=judge)
@@ -49,13 +50,20 @@ class ShapesOracle(Reader):
         self.cell = nn.Linear(d, sum(_HEADS))
         self.background = nn.Linear(d, len(BACKGROUNDS))
 
-    def look(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 9 d"]:
-        """What is seen of every cell, in the order of ``PLACES``."""
+    def look(
+        self, pixels: Float[Tensor, "n c h w"], places: Sequence[int] = range(len(PLACES))
+    ) -> Float[Tensor, "n p d"]:
+        """What is seen of every cell, or of some, by their numbers in ``PLACES``."""
         x = self.stem(pixel_unshuffle(self.admitted(pixels), 2))
-        x = torch.stack([x[:, :, i : i + 12, j : j + 12] for i in _STARTS for j in _STARTS], 1).flatten(0, 1)
+        corners = [(_STARTS[place // 3], _STARTS[place % 3]) for place in places]
+        x = torch.stack([x[:, :, i : i + 12, j : j + 12] for i, j in corners], 1).flatten(0, 1)
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = conv(silu(norm(x)))
-        return silu(self.hidden(silu(x).flatten(1))).unflatten(0, (-1, len(PLACES)))
+        return silu(self.hidden(silu(x).flatten(1))).unflatten(0, (-1, len(places)))
+
+    def cells(self, pixels: Float[Tensor, "n c h w"], places: Sequence[int]) -> list[Tensor]:
+        """Logits of some cells alone, (n, p, k): presence, shape, colour, size and texture."""
+        return list(self.cell(self.look(pixels, places)).split(_HEADS, dim=2))
 
     def forward(self, pixels: Float[Tensor, "n c h w"]) -> tuple[list[Tensor], Float[Tensor, "n k"]]:
         """Logits: of every cell (n, 9, k) its presence, shape, colour, size and texture; the background's."""
@@ -66,9 +74,9 @@ class ShapesOracle(Reader):
         """Averaged over the cells."""
         return self.look(pixels).mean(1)
 
-    def stages(self, pixels: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        """Over the whole picture, not cell by cell: sides 32, 32, 16 and 8."""
-        maps = [self.stem(pixel_unshuffle(self.admitted(pixels), 2))]
+    def stages(self, pixels: Float[Tensor, "n c h w"], side: int = SIDE) -> list[Tensor]:
+        """Over the whole picture, not cell by cell."""
+        maps = [self.stem(pixel_unshuffle(self.admitted(pixels, side), 2))]
         for norm, conv in zip(self.norms, self.convs, strict=True):
             maps.append(conv(silu(norm(maps[-1]))))
         return maps

@@ -42,6 +42,8 @@ class Reader(nn.Module, abc.ABC):
 
     world: ClassVar[str]
     """Name of the dataset whose pictures it reads."""
+    grain: ClassVar[tuple[tuple[int, int], ...]]
+    """Of each stage: how many times ``config.channels`` it has, and how many pixels a side make one place."""
     scale: Tensor
 
     def __init__(self, config: OracleConfig, name: str, *, judge: bool = False):
@@ -54,10 +56,10 @@ class Reader(nn.Module, abc.ABC):
         """The last hidden layer of every picture, as it is."""
 
     @abc.abstractmethod
-    def stages(self, pixels: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        """Maps after the convolutions, fine to coarse: what a critic may build upon."""
+    def stages(self, pixels: Float[Tensor, "n c h w"], side: int = SIDE) -> list[Tensor]:
+        """Maps after the convolutions, fine to coarse, of pictures scaled to ``side``: for critics."""
 
-    def admitted(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 64 64"]:
+    def admitted(self, pixels: Float[Tensor, "n c h w"], side: int = SIDE) -> Float[Tensor, "n 3 s s"]:
         """Pictures as the network wants them; a judge refuses those that carry a gradient."""
         if self.judge and pixels.requires_grad:
             raise UsageError(
@@ -67,8 +69,8 @@ class Reader(nn.Module, abc.ABC):
         if pixels.shape[1] not in (1, 3):
             raise DataError(f"The oracle reads pictures of 1 or 3 channels, got {pixels.shape[1]}; give RGB.")
         x = pixels.float().expand(-1, 3, -1, -1)
-        if x.shape[2:] != (SIDE, SIDE):
-            x = interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True)
+        if x.shape[2:] != (side, side):
+            x = interpolate(x, (side, side), mode="bilinear", antialias=True)
         return x
 
     def features(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
@@ -96,8 +98,9 @@ def load_reader(path: Path, kind: type[R], training: str, **role: Any) -> R:
         with safe_open(path, "pt") as file:
             config = OracleConfig(**json.loads((file.metadata() or {})["oracle"]))
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-        oracle = kind(config, f"{kind.world} ({path.stem})", **role)
-        oracle.load_state_dict(tensors)
+        with torch.device("meta"):  # Without first weights, which would be drawn from the global generator.
+            oracle = kind(config, f"{kind.world} ({path.stem})", **role)
+        oracle.load_state_dict(tensors, assign=True)
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"'{path}' is no oracle ({error}); train one with python -m {training}.") from error
     return oracle.eval().requires_grad_(False)
