@@ -22,7 +22,7 @@ from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError, nearest
 from sfumato.nn.dcgan import DCCritic, DCGANNetsConfig, DCGenerator
-from sfumato.systems.gans.dcgan import film, refuse_truncation
+from sfumato.systems.gans.dcgan import check_walk, film
 from sfumato.systems.gans.gan import Prior, draw
 
 
@@ -107,7 +107,7 @@ class CGAN(System[Generate | Walk]):
     @torch.no_grad()
     def _walk(self, request: Walk) -> Iterator[Event]:
         """Between latents at one label; each picture its own label if none is given, changing half-way."""
-        refuse_truncation(request)
+        check_walk(request, self.hears)
         rng = Rng.sampling(request.seed, request.count)
         y = self._told(self._labels(request.label, rng)).cpu()
         ends = torch.cat([self._latents(rng), y], 1)

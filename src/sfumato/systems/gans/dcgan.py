@@ -24,13 +24,13 @@ from sfumato.data.dataset import Facts
 from sfumato.data.shapes.scene import COLOURS, SHAPES
 from sfumato.data.shapes.single import CENTRE, in_a_scene
 from sfumato.errors import UsageError, nearest
-from sfumato.metrics.oracle import training_oracle
+from sfumato.metrics.oracle import ShapesOracle, training_oracle
 from sfumato.nn.dcgan import DCCritic, DCGANNetsConfig, DCGenerator
 from sfumato.systems.gans.gan import Prior, draw
 
-SEARCHED = 2048
+SEARCHED = 1024
 """Pictures among which those that show a concept are sought."""
-AVERAGED = 16
+AVERAGED = 12
 """Latents that make up a concept; the paper took three, which was not stable (section 6.3.2)."""
 WOBBLE = 0.25
 """How far latents around the result of an edit stray, uniformly (figure 7)."""
@@ -101,7 +101,7 @@ class DCGAN(System[Generate | Walk | Edit]):
     @torch.no_grad()
     def _walk(self, request: Walk) -> Iterator[Event]:
         """From one latent to the next and so on (figure 4)."""
-        refuse_labels(request)
+        check_walk(request, self.hears)
         yield from film(self.decode, self._latents(Rng.sampling(request.seed, request.count)), request)
 
     @torch.no_grad()
@@ -141,7 +141,7 @@ class DCGAN(System[Generate | Walk | Edit]):
             best = clear.topk(AVERAGED)
             found[name] = z[best.indices].mean(0)
             if float(best.values.exp().mean()) < 0.5:
-                notes.append(f"Hardly any picture of this model shows a {name}; the result means little.")
+                notes.append(f"Hardly any picture of this model shows '{name}'; the result means little.")
         return found, tuple(notes)
 
     def decode(self, z: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
@@ -155,24 +155,22 @@ class DCGAN(System[Generate | Walk | Edit]):
 
 def film(decode: Callable[[Tensor], Tensor], points: Float[Tensor, "k d"], request: Walk) -> Iterator[Event]:
     """The pictures of a walk from latent to latent."""
-    if request.count < 1 or request.frames < 1:
-        raise UsageError(
-            f"A walk needs at least 1 picture and 1 frame, got {request.count} and {request.frames}."
-        )
     path = walk(points, request.frames, request.way, loop=request.loop)
     yield Video(decode(path)[None], seeds=tuple(range(request.seed, request.seed + request.count)))
 
 
-def refuse_labels(request: Walk) -> None:
-    """What a walk may not ask of a model without labels, or without truncation."""
-    if request.label is not None:
-        raise UsageError("This model was trained without labels; leave the label out.")
-    refuse_truncation(request)
-
-
-def refuse_truncation(request: Walk) -> None:
+def check_walk(request: Walk, hears: frozenset[str]) -> None:
+    """Refuse what makes no sense, or what these systems cannot follow."""
+    if request.count < 1 or request.frames < 1:
+        raise UsageError(
+            f"A walk needs at least 1 picture and 1 frame, got {request.count} and {request.frames}."
+        )
+    if request.images is not None:
+        raise UsageError("This model cannot take pictures in; leave them out, and new ones are made.")
     if request.truncation is not None:
         raise UsageError("This model has no truncation; leave it out.")
+    if request.label is not None and "label" not in hears:
+        raise UsageError("This model was trained without labels; leave the label out.")
 
 
 def read_terms(prompt: str) -> list[tuple[float, str]]:
@@ -194,14 +192,13 @@ def read_terms(prompt: str) -> list[tuple[float, str]]:
     return [(-1.0 if sign == "-" else 1.0, name) for sign, name in zip(signs, names, strict=True)]
 
 
-def _concepts(oracle: Callable[..., tuple[list[Tensor], Tensor]], pixels: Tensor) -> list[Tensor]:
+def _concepts(oracle: ShapesOracle, pixels: Tensor) -> list[Tensor]:
     """Logarithms of the probability that pictures show something, (n,), of shapes (n, k) and of colours."""
-    (there, shape, colour, *_), _ = oracle(in_a_scene(pixels.expand(-1, 3, -1, -1)))
-    logs = [log_softmax(logits[:, CENTRE].float(), 1) for logits in (there, shape, colour)]
+    there, shape, colour, *_ = oracle.cells(in_a_scene(pixels), (CENTRE,))
+    logs = [log_softmax(logits[:, 0].float(), 1) for logits in (there, shape, colour)]
     return [logs[0][:, 1], logs[1], logs[2]]
 
 
-_FAST = OptimConfig(lr=4e-4, betas=(0.5, 0.999), clip=0.0)
 _SMALL = DCGANNetsConfig(height=32, width=32, latent=64, generator=(128, 64, 32), critic=(32, 64, 128))
 DCGAN.presets = {
     "laptop": Preset(
