@@ -363,7 +363,7 @@ def _lazily(optim: OptimConfig, every: int) -> OptimConfig:
     return replace(optim, lr=optim.lr * share, betas=(first**share, second**share))
 
 
-_LAPTOP = Preset(StyleGANConfig(), data="shapes", size=32, train=TrainConfig(steps=2500, batch=32, ema=0.998))
+_LAPTOP = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=3000, batch=32, ema=0.998))
 _OLD = StyleConfig(norm="adain", skip=False, residual=False)
 StyleGAN.presets = {
     "laptop": _LAPTOP,
