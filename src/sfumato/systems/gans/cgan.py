@@ -71,6 +71,10 @@ class CGAN(System[Generate | Walk]):
         )
         return replace(config, network=network, classes=facts.classes)
 
+    @property
+    def channels(self) -> int:
+        return self.config.network.channels
+
     def players(self) -> dict[str, Player]:
         return {
             "critic": Player((self.critic,), self.config.critic_optim),

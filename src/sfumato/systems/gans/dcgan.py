@@ -67,6 +67,10 @@ class DCGAN(System[Generate | Walk | Edit]):
         network = replace(config.network, channels=facts.channels, height=facts.height, width=facts.width)
         return replace(config, network=network)
 
+    @property
+    def channels(self) -> int:
+        return self.config.network.channels
+
     def players(self) -> dict[str, Player]:
         return {
             "critic": Player((self.critic,), self.config.critic_optim),
