@@ -19,6 +19,7 @@ SYSTEMS = {
     "cgan": "sfumato.systems.gans.cgan:CGAN",
     "ldm": "sfumato.systems.diffusion.ldm:LDM",
     "stylegan": "sfumato.systems.gans.stylegan:StyleGAN",
+    "projected": "sfumato.systems.gans.projected:ProjectedGAN",
     "srgan": "sfumato.systems.gans.srgan:SRGAN",
     "pix2pix": "sfumato.systems.gans.pix2pix:Pix2Pix",
     "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",

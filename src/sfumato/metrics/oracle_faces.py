@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle, silu
 
 from sfumato.data.faces.scene import ATTRIBUTES, DIRECTIONS, KINDS
-from sfumato.metrics.reader import CHUNK, FOLDER, OracleConfig, Reader, load_reader
+from sfumato.metrics.reader import CHUNK, FOLDER, SIDE, OracleConfig, Reader, load_reader
 from sfumato.nn.layers import GroupNorm
 
 _HEADS = (*(len(KINDS[name]) for name in ATTRIBUTES), len(DIRECTIONS))
@@ -37,6 +37,7 @@ class FacesOracle(Reader):
     """Five convolutions over the whole picture, one hidden layer, one decision for each attribute."""
 
     world = "faces"
+    grain = ((1, 2), (2, 4), (3, 4), (4, 8), (4, 16))
 
     def __init__(self, config: OracleConfig, name: str = "faces", *, judge: bool = False):
         super().__init__(config, name, judge=judge)
@@ -51,9 +52,8 @@ class FacesOracle(Reader):
         self.hidden = nn.Linear(widths[-1] * 16, d)
         self.decide = nn.Linear(d, sum(_HEADS))
 
-    def stages(self, pixels: Float[Tensor, "n c h w"]) -> list[Tensor]:
-        """Sides 32, 16, 16, 8 and 4."""
-        maps = [self.stem(pixel_unshuffle(self.admitted(pixels), 2))]
+    def stages(self, pixels: Float[Tensor, "n c h w"], side: int = SIDE) -> list[Tensor]:
+        maps = [self.stem(pixel_unshuffle(self.admitted(pixels, side), 2))]
         for norm, conv in zip(self.norms, self.convs, strict=False):
             maps.append(conv(silu(norm(maps[-1]))))
         return maps

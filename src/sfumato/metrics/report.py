@@ -7,7 +7,7 @@ guard always do; labels and captions count where an oracle can read them off.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from sfumato.data.dataset import Dataset
 from sfumato.data.digits import Digits
 from sfumato.errors import DataError, UsageError
+from sfumato.metrics import oracle_faces
 from sfumato.metrics.classifier import Classifier, DigitsClassifier, fashion_classifier, gaussian_control
 from sfumato.metrics.features import (
     FeatureSpace,
@@ -32,6 +33,7 @@ from sfumato.metrics.kid import kernel_distance
 from sfumato.metrics.neighbours import Memorisation, memorisation, memorisation_without_held
 from sfumato.metrics.oracle import caption_accuracy, evaluation_oracle
 from sfumato.metrics.precision_recall import precision_recall, standard_error
+from sfumato.metrics.reader import Reader
 from sfumato.metrics.results import Better, Pairs, Report, Row
 
 FEWEST = 10
@@ -42,6 +44,11 @@ MOST_NEIGHBOURS = 60_000
 """Training pictures among which the nearest is sought; of larger sets a random part."""
 PAIRS = 8
 SHEET = 64
+JUDGES: Mapping[str, Callable[[], Reader]] = {
+    "shapes": evaluation_oracle,
+    "faces": oracle_faces.evaluation_oracle,
+}
+"""Who judges pictures of a drawn world."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +147,18 @@ def spaces_of(train: Dataset, classifier: Classifier | None) -> tuple[FeatureSpa
     """Pixels, and what the dataset's own oracle sees before it decides."""
     facts = train.facts
     pixels = Pixels.fitting(facts.channels, facts.height, facts.width)
-    if _tells_shapes(train):
-        return pixels, Oracle(evaluation_oracle())
+    if _drawn(train) and facts.name in JUDGES:
+        return pixels, Oracle(JUDGES[facts.name]())
     return (pixels, Oracle(classifier)) if classifier is not None and classifier.sure else (pixels,)
 
 
 def _tells_shapes(train: Dataset) -> bool:
-    return train.facts.name == "shapes" and "index" in train.facts.fields
+    return train.facts.name == "shapes" and _drawn(train)
+
+
+def _drawn(train: Dataset) -> bool:
+    """Our own worlds number their pictures; a folder that is named like one does not."""
+    return "index" in train.facts.fields
 
 
 def _distances(
