@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from sfumato.core import guidance
-from sfumato.core.denoiser import Denoiser
-from sfumato.core.process import LinearBetas, Process
+from sfumato.core.denoiser import Belief, Denoiser
+from sfumato.core.process import Karras, LinearBetas, Process, Straight
+from sfumato.data.toys import GaussianMixture
 from sfumato.nn.condition import Condition
 
 
@@ -78,3 +79,42 @@ def test_dropping_takes_whole_rows():
     assert dropped.vector is not None
     assert dropped.vector[1].tolist() == [0, 0]
     assert torch.equal(dropped.vector[::2], COND.vector[::2])
+
+
+@pytest.mark.parametrize("schedule", [LinearBetas(), Straight(), Karras()])
+def test_leaning_towards_a_class_is_bayes_rule(schedule):
+    """An unconditional denoiser with the exact gradient of ln p(class | x_t) is the class's own denoiser."""
+    process = Process(schedule)
+    parts = [GaussianMixture.isotropic([m], 0.3) for m in ([-1.0, 0.2], [0.8, -0.5])]
+    whole = GaussianMixture.isotropic([[-1.0, 0.2], [0.8, -0.5]], 0.3, [0.3, 0.7])
+
+    def believe(data):
+        return lambda x, t: Belief(data.denoise(x, process.schedule.alpha(t), process.schedule.sigma(t)))
+
+    def log_share(x, t):
+        a, s = process.schedule.alpha(t), process.schedule.sigma(t)
+        return parts[0].log_density(x, a, s) - whole.log_density(x, a, s)
+
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    t = torch.full((50,), 0.6, dtype=torch.float64)
+    guided = guidance.towards(believe(whole), process, log_share, 1.0)(x, t).x0
+    assert torch.allclose(guided, believe(parts[0])(x, t).x0, atol=1e-11)
+    assert not torch.allclose(believe(whole)(x, t).x0, guided, atol=0.1)
+
+
+def test_classifier_free_guidance_is_guidance_by_the_implicit_classifier():
+    """Scale w is the unconditional belief plus w times the gradient of ln p(class | x_t)."""
+    process = Process(LinearBetas())
+    part = GaussianMixture.isotropic([[0.8, -0.5]], 0.3)
+    whole = GaussianMixture.isotropic([[-1.0, 0.2], [0.8, -0.5]], 0.3, [0.3, 0.7])
+    x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    t = torch.full((50,), 0.4, dtype=torch.float64)
+    a, s = process.schedule.alpha(t), process.schedule.sigma(t)
+    untold, told = whole.denoise(x, a, s), part.denoise(x, a, s)
+    by_gradient = guidance.towards(
+        lambda x, t: Belief(whole.denoise(x, a, s)),
+        process,
+        lambda x, t: part.log_density(x, a, s) - whole.log_density(x, a, s),
+        4.0,
+    )
+    assert torch.allclose(by_gradient(x, t).x0, untold + 4.0 * (told - untold), atol=1e-11)

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from sfumato.core import solvers
+from sfumato.core.adaptive import rk45
 from sfumato.core.denoiser import Belief
 from sfumato.core.process import Cosine, Karras, LinearBetas, Process, ScaledLinear, Straight
 from sfumato.core.rng import Rng
+from sfumato.core.steps import Denoise
 from sfumato.data.toys import GaussianMixture
 from sfumato.errors import UsageError
 
@@ -31,10 +33,9 @@ class OneStream(Rng):
         return torch.randn(self.count, *shape, generator=self.generator)
 
 
-def exact(data: GaussianMixture, process: Process) -> solvers.Denoise:
+def exact(data: GaussianMixture, process: Process) -> Denoise:
     def denoise(x, t):
-        level = process.levels(t[:1])[0]
-        return Belief(data.denoise(x, level.alpha, level.sigma))
+        return Belief(data.denoise(x, process.schedule.alpha(t), process.schedule.sigma(t)))
 
     return denoise
 
@@ -44,7 +45,7 @@ def finish(steps):
     return last.x
 
 
-def gaussian(process: Process) -> solvers.Denoise:
+def gaussian(process: Process) -> Denoise:
     """The exact denoiser of data distributed as N(.5, .3^2)."""
 
     def denoise(x, t):
@@ -166,14 +167,15 @@ def test_learned_variance_lies_between_the_bounds():
         assert torch.allclose(finish(learned), finish(fixed), atol=1e-4)
 
 
-def test_projection_is_enforced_after_every_step():
+@pytest.mark.parametrize("solver", [solvers.ddim, solvers.rk45])
+def test_projection_is_enforced_after_every_step(solver):
     process = Process(Straight())
     times = process.schedule.grid(5, "linspace")
 
     def project(x, t):
         return torch.cat([x[:, :1], torch.zeros_like(x[:, 1:])], 1)
 
-    for step in solvers.ddim(exact(MIXTURE, process), process, torch.randn(3, 2), times, project=project):
+    for step in solver(exact(MIXTURE, process), process, torch.randn(3, 2), times, project=project):
         assert bool((step.x[:, 1] == 0).all())
 
 
@@ -207,3 +209,80 @@ def test_wrong_names_and_settings_are_explained():
                 variance="learned",
             )
         )
+
+
+@pytest.mark.parametrize("schedule", [LinearBetas(), Karras(sigma_max=20.0)])
+def test_the_adaptive_solver_is_as_exact_as_it_is_told_to_be(schedule):
+    process = Process(schedule)
+    start = process.prior(torch.empty(64, 2), OneStream(64)).double()
+    times = schedule.grid(20, "karras")[:-1]
+    truth = finish(solvers.heun(exact(MIXTURE, process), process, start, schedule.grid(2000, "karras")[:-1]))
+    asked = 0
+
+    def counted(x, t):
+        nonlocal asked
+        asked += 1
+        return exact(MIXTURE, process)(x, t)
+
+    errors, costs = [], []
+    for tolerance in (1e-3, 1e-4, 1e-6):
+        asked = 0
+        x = finish(rk45(counted, process, start, times, tolerance=tolerance))
+        errors.append((x - truth).norm(dim=1).median().item())
+        costs.append(asked)
+    assert errors[0] < 1e-2
+    assert errors[1] < 1e-3
+    assert errors[2] < 2e-5
+    assert costs == sorted(costs)
+    assert costs[-1] < 1500
+
+
+def test_an_adaptive_step_does_not_depend_on_the_neighbours():
+    process = Process(LinearBetas())
+    start, times = process.prior(torch.empty(5, 2), OneStream(5)), process.schedule.grid(10, "karras")
+    together = finish(rk45(exact(MIXTURE, process), process, start, times))
+    for i in range(5):
+        alone = finish(rk45(exact(MIXTURE, process), process, start[i : i + 1], times))
+        assert torch.allclose(alone[0], together[i], atol=1e-5)
+
+
+def test_a_belief_that_never_settles_is_refused():
+    process, times = Process(LinearBetas()), torch.tensor([0.9, 0.5, 0.0])
+    with pytest.raises(UsageError, match="allow a larger tolerance"):
+        finish(rk45(lambda x, t: Belief(9 * torch.randn_like(x)), process, torch.randn(2, 2), times))
+
+
+def test_encoding_leads_back_with_an_error_of_first_order():
+    process = Process(LinearBetas())
+    x = MIXTURE.sample(200, torch.Generator().manual_seed(0))
+    errors = []
+    for steps in (50, 100, 200):
+        times = process.schedule.grid(steps, "trailing")
+        latent = finish(solvers.encode(exact(MIXTURE, process), process, x, times))
+        back = finish(solvers.ddim(exact(MIXTURE, process), process, latent, times))
+        errors.append((back - x).norm(dim=1).mean().item())
+    assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.15)
+    assert errors[2] / errors[1] == pytest.approx(0.5, abs=0.15)
+    assert abs(latent.std().item() - 1) < 0.05, "data was encoded as something that is not noise"
+
+
+def test_churn_keeps_the_distribution():
+    """Going back to more noise and down again changes no marginal; without the fresh noise it would."""
+    process, rng = Process(Karras(sigma_min=0.01, sigma_max=20.0)), OneStream(4000)
+    times = process.schedule.grid(30, "karras")
+    start = process.prior(torch.empty(4000, 2), rng)
+    churn = solvers.Churn(amount=30.0, low=0.01, high=20.0, extra=1.0)
+    x = finish(solvers.heun(exact(MIXTURE, process), process, start, times, rng=rng, churn=churn))
+    still = finish(solvers.heun(exact(MIXTURE, process), process, start, times))
+    assert (x - still).abs().mean() > 0.3
+    share = torch.bincount(torch.cdist(x.double(), MIXTURE.means).argmin(1), minlength=4) / 4000
+    assert torch.allclose(share.double(), MIXTURE.weights, atol=0.03)
+    assert torch.allclose(torch.cov(x.T.double()), MIXTURE.covariance, atol=0.05)
+
+
+def test_the_stochastic_multistep_solver_keeps_a_gaussian():
+    process, rng = Process(LinearBetas()), OneStream(30_000)
+    times = process.schedule.grid(120, "karras")
+    x = finish(solvers.named("dpmpp_sde")(gaussian(process), process, rng.normal(1), times, rng=rng))
+    assert abs(x.mean().item() - 0.5) < 0.01
+    assert abs(x.std().item() - 0.3) < 0.01

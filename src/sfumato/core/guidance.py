@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from sfumato.core.denoiser import Belief, Denoiser
-from sfumato.core.solvers import Denoise
+from sfumato.core.process import Process
+from sfumato.core.steps import Denoise
 from sfumato.nn.condition import Condition
 
 
@@ -46,6 +49,26 @@ def classifier_free(
         return Belief(x0, None if belief.variance is None else belief.variance.chunk(2)[1])
 
     return denoise
+
+
+def towards(
+    denoise: Denoise, process: Process, objective: Callable[[Tensor, Tensor], Tensor], scale: float
+) -> Denoise:
+    """Lean towards x of which ``objective``, (x, t) -> (b,), says much: the log-probability of a class, say.
+
+    The belief moves by scale * sigma^2 / alpha * gradient, which at scale 1 is Bayes' rule if the objective
+    is ln p(y | x_t) (Dhariwal & Nichol 2021, section 4, for any process with Gaussian noise).
+    """
+
+    def denoise_towards(x: Tensor, t: Tensor) -> Belief:
+        belief = denoise(x, t)
+        with torch.enable_grad():
+            at = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(objective(at, t).sum(), at)
+        alpha, sigma = process.coefficients(t, x)
+        return belief._replace(x0=belief.x0 + scale * sigma.square() / alpha * gradient)
+
+    return denoise_towards
 
 
 def clipped(denoise: Denoise, limit: float = 1.0) -> Denoise:

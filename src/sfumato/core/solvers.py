@@ -9,70 +9,23 @@ a picture outside a mask). Coefficients are tabulated once a run, as plain numbe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.adaptive import rk45
 from sfumato.core.denoiser import Belief
 from sfumato.core.process import Level, Process
 from sfumato.core.rng import Rng
+from sfumato.core.steps import Denoise, Leg, Project, Solver, Step, arrive, legs, needed
 from sfumato.errors import UsageError, nearest
 
-Denoise = Callable[[Tensor, Tensor], Belief]
-"""(x, t) -> what the clean data is believed to be; t is (b,) float64 on the CPU."""
-Project = Callable[[Tensor, Tensor], Tensor]
-"""(x, t) -> x that agrees with what is known."""
 Variance = Literal["small", "large", "learned"]
-
-
-class Step(NamedTuple):
-    """Where a solver stands."""
-
-    t: float
-    x: Float[Tensor, "b ..."]
-    """The sample at time t."""
-    x0: Float[Tensor, "b ..."]
-    """What the clean data was believed to be on the way here."""
-
-
-@runtime_checkable
-class Solver(Protocol):
-    """The signature that all solvers share."""
-
-    def __call__(
-        self,
-        denoise: Denoise,
-        process: Process,
-        x: Float[Tensor, "b ..."],
-        times: Float[Tensor, " s"],
-        *,
-        rng: Rng | None = None,
-        project: Project | None = None,
-    ) -> Iterator[Step]: ...
-
-
-class _Leg(NamedTuple):
-    """One stretch of the way, from a time to the next."""
-
-    t: Tensor
-    s: Tensor
-    now: Level
-    then: Level
-
-
-def _legs(process: Process, x: Tensor, times: Tensor) -> Iterator[_Leg]:
-    stamps = times.double().cpu()[:, None].expand(-1, len(x))
-    for i, (now, then) in enumerate(pairwise(process.levels(times.double().cpu()))):
-        yield _Leg(stamps[i], stamps[i + 1], now, then)
-
-
-def _arrive(x: Tensor, x0: Tensor, leg: _Leg, project: Project | None) -> Step:
-    return Step(float(leg.s[0]), x if project is None else project(x, leg.s), x0)
 
 
 @torch.no_grad()
@@ -87,13 +40,13 @@ def ddim(
     eta: float = 0.0,
 ) -> Iterator[Step]:
     """Song et al. 2021, eq. 12. ``eta`` = 0 follows the deterministic path, 1 adds as much noise as DDPM."""
-    for leg in _legs(process, x, times):
+    for leg in legs(process, x, times):
         x0 = denoise(x, leg.t).x0
         fresh = eta * process.spread(leg.now, leg.then)[0]
         x = process.step(x, x0, leg.now, leg.then, fresh)
         if fresh:
-            x = x + fresh * process.kernel.draw(x, leg.s, _needed(rng))
-        yield (step := _arrive(x, x0, leg, project))
+            x = x + fresh * process.kernel.fresh(x, needed(rng))
+        yield (step := arrive(x, x0, leg, project))
         x = step.x
 
 
@@ -113,14 +66,14 @@ def ancestral(
     ``variance`` is the posterior's given x0 ("small"), that of one step of the process ("large"), or the
     network's choice between both on a logarithmic scale ("learned", Nichol & Dhariwal 2021, eq. 15).
     """
-    for leg in _legs(process, x, times):
+    for leg in legs(process, x, times):
         belief = denoise(x, leg.t)
         small, large = process.spread(leg.now, leg.then)
         x = process.step(x, belief.x0, leg.now, leg.then, small)
         if leg.then.sigma > 0:
             fresh = _deviation(belief, small, large, variance)
-            x = x + fresh * process.kernel.draw(x, leg.s, _needed(rng))
-        yield (step := _arrive(x, belief.x0, leg, project))
+            x = x + fresh * process.kernel.fresh(x, needed(rng))
+        yield (step := arrive(x, belief.x0, leg, project))
         x = step.x
 
 
@@ -158,17 +111,55 @@ def heun(
     *,
     rng: Rng | None = None,
     project: Project | None = None,
+    churn: Churn | None = None,
 ) -> Iterator[Step]:
     """Heun's method on the same flow: Euler's step, then the mean of the slopes at both ends (Karras et
-    al. 2022, algorithm 1). Two evaluations a step; one where an end has no data or no noise at all."""
-    for leg in _legs(process, x, times):
+    al. 2022, algorithm 1). Two evaluations a step; one where an end has no data or no noise at all.
+
+    With ``churn`` every step first goes back to a little more noise (algorithm 2)."""
+    for leg in legs(process, x, times):
+        if churn is not None:
+            x, leg = _churned(x, leg, process, churn.growth(leg.now, len(times) - 1), churn.extra, rng)
         n, x0 = _noise_in(denoise, x, leg.t, leg.now)
         ahead = process.step(x, x0, leg.now, leg.then)
         if leg.then.sigma > 0 and leg.now.alpha > 0:
             change = leg.then.sigma - leg.then.alpha * leg.now.sigma / leg.now.alpha
             ahead = ahead + change * (_noise_in(denoise, ahead, leg.s, leg.then)[0] - n) / 2
-        yield (step := _arrive(ahead, x0, leg, project))
+        yield (step := arrive(ahead, x0, leg, project))
         x = step.x
+
+
+@dataclass(frozen=True)
+class Churn:
+    """How much fresh noise Heun's method adds, and where (Karras et al. 2022, algorithm 2)."""
+
+    amount: float = 40.0
+    """S_churn, shared by all steps."""
+    low: float = 0.05
+    high: float = 50.0
+    """Between which noise levels, relative to the data."""
+    extra: float = 1.003
+    """S_noise: standard deviation of the fresh noise, a little above 1 against over-smoothing."""
+
+    def growth(self, level: Level, steps: int) -> float:
+        """By which share the noise grows."""
+        if level.alpha == 0 or not self.low <= level.sigma / level.alpha <= self.high:
+            return 0.0
+        return min(self.amount / steps, math.sqrt(2) - 1)
+
+
+def _churned(
+    x: Tensor, leg: Leg, process: Process, growth: float, extra: float, rng: Rng | None
+) -> tuple[Tensor, Leg]:
+    """Back to a higher noise level."""
+    if not growth:
+        return x, leg
+    ratio = leg.now.sigma / leg.now.alpha
+    t = process.schedule.when(torch.full_like(leg.t, ratio * (1 + growth)))
+    [now] = process.levels(t[:1])
+    added = math.sqrt(max((now.sigma / now.alpha) ** 2 - ratio**2, 0.0))
+    x = x / leg.now.alpha + added * extra * process.kernel.fresh(x, needed(rng))
+    return now.alpha * x, leg._replace(t=t, now=now)
 
 
 @torch.no_grad()
@@ -180,18 +171,26 @@ def dpmpp_2m(
     *,
     rng: Rng | None = None,
     project: Project | None = None,
+    eta: float = 0.0,
 ) -> Iterator[Step]:
     """DPM-Solver++(2M): second order from one evaluation a step, by extrapolating beliefs over
-    ln(alpha / sigma) (Lu et al. 2022b, algorithm 2). First order on the first step and on a last to 0."""
+    ln(alpha / sigma) (Lu et al. 2022b, algorithm 2). First order on the first step and on a last to 0.
+
+    With ``eta`` = 1 it solves the stochastic equation instead (the paper's SDE-DPM-Solver++, eq. 18)."""
     before, stride = None, 0.0
-    for leg in _legs(process, x, times):
+    for leg in legs(process, x, times):
         x0 = target = denoise(x, leg.t).x0
         length = _log_snr(leg.then) - _log_snr(leg.now)
         if before is not None and math.isfinite(length):
             target = x0 + (x0 - before) * (length / (2 * stride))
-        x = (leg.then.sigma / leg.now.sigma) * x - leg.then.alpha * math.expm1(-length) * target
+        forgotten = eta * length if eta else 0.0
+        kept = leg.then.sigma / leg.now.sigma * math.exp(-forgotten)
+        x = kept * x - leg.then.alpha * math.expm1(-length - forgotten) * target
+        if eta and leg.then.sigma > 0:
+            fresh = leg.then.sigma * math.sqrt(-math.expm1(-2 * forgotten))
+            x = x + fresh * process.kernel.fresh(x, needed(rng))
         before, stride = x0, length
-        yield (step := _arrive(x, x0, leg, project))
+        yield (step := arrive(x, x0, leg, project))
         x = step.x
 
 
@@ -218,7 +217,7 @@ def plms(
     With ``of="v"``, velocities are extrapolated instead, as public samplers do for networks that predict
     them. A walk of a single step is Euler's."""
     past: list[Tensor] = []
-    for leg in _legs(process, x, times):
+    for leg in legs(process, x, times):
         x0 = denoise(x, leg.t).x0
         ahead = process.step(x, x0, leg.now, leg.then)
         if leg.now.alpha > 0 and len(times) > 2:
@@ -232,7 +231,7 @@ def plms(
             ahead = process.step(x, _meant(x, mixed, leg.now, of), leg.now, leg.then)
             past = [said, *past][:3]
         x = ahead
-        yield (step := _arrive(x, x0, leg, project))
+        yield (step := arrive(x, x0, leg, project))
         x = step.x
 
 
@@ -259,12 +258,16 @@ def _adams_bashforth(values: list[Tensor]) -> Tensor:
     return torch.stack([w * v for w, v in zip(weights[len(values)], values, strict=True)]).sum(0)
 
 
-def _needed(rng: Rng | None) -> Rng:
-    if rng is None:
-        raise UsageError(
-            "This solver adds noise and needs random streams; pass rng=Rng.sampling(seed, count)."
-        )
-    return rng
+def encode(
+    denoise: Denoise, process: Process, x0: Float[Tensor, "b ..."], times: Float[Tensor, " s"]
+) -> Iterator[Step]:
+    """DDIM the other way, from data to the noise that makes it (Song et al. 2021, section 4.3).
+
+    ``times`` fall, as for sampling; with the same ones, sampling without fresh noise leads back, up to an
+    error that halves when there are twice as many.
+    """
+    rising = times[times > 0].flip(0)
+    yield from ddim(denoise, process, process.levels(rising[:1])[0].alpha * x0, rising)
 
 
 SOLVERS: dict[str, Solver] = {
@@ -273,7 +276,9 @@ SOLVERS: dict[str, Solver] = {
     "euler": euler,
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
+    "dpmpp_sde": partial(dpmpp_2m, eta=1.0),
     "plms": plms,
+    "rk45": rk45,
 }
 
 
