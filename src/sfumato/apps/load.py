@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato import config
 from sfumato import device as devices
 from sfumato.apps import facts
+from sfumato.compat.pth import SUFFIXES, read_pth
 from sfumato.core.checkpoint import RunFolder
 from sfumato.core.system import System
 from sfumato.errors import DataError, UsageError, nearest
@@ -25,9 +26,9 @@ def load(
 ) -> System[Any]:
     """Build the system that a name or a folder stands for, with its weights, ready to run.
 
-    A model that comes with the package (``"shapes"``), a run folder, or a diffusers folder
-    (``model_index.json``). Raises ``UsageError`` for unknown names and ``DataError`` for folders that
-    cannot be used.
+    A model that comes with the package (``"shapes"``), a run folder, a diffusers folder
+    (``model_index.json``), or a public weight file of PyTorch (``latest_net_G.pth``) or a folder of such.
+    Raises ``UsageError`` for unknown names and ``DataError`` for folders and files that cannot be used.
     """
     devices.setup()
     place = devices.pick(device)
@@ -38,15 +39,21 @@ def load(
 
 
 def folder_of(name_or_path: str | os.PathLike[str]) -> Path:
-    """Where the model lies that a name or a path stands for; folders win over names."""
+    """Where the model lies that a name or a path stands for; folders win over names.
+
+    It is a folder, or a weight file.
+    """
     path, shipped = Path(name_or_path), facts.models()
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES):
         return path
     name = os.fspath(name_or_path)
     if name in shipped:
         return shipped[name]
     if path.exists():
-        raise DataError(f"'{name}' is a file; give the folder of a run, or a diffusers folder")
+        raise DataError(
+            f"'{name}' is a file; give the folder of a run, a diffusers folder, "
+            f"or a weight file ({', '.join(SUFFIXES)})"
+        )
     choice = nearest(name, shipped) if shipped else ""
     raise UsageError(f"There is no model or folder '{name}'{choice}; 'sfumato list' shows models and runs")
 
@@ -54,6 +61,8 @@ def folder_of(name_or_path: str | os.PathLike[str]) -> Path:
 def _from_folder(folder: Path) -> System[Any]:
     if (folder / "model_index.json").exists():
         return _from_diffusers(folder)
+    if files := weight_files(folder):
+        return _from_files(folder, files)
     run = RunFolder.open(folder)
     recipe = run.recipe
     kind = find(recipe.system, SYSTEMS, "system")
@@ -90,6 +99,27 @@ def _shapes(name: str, given: Tensor, wanted: Tensor) -> str:
 def _fault(what: str, names: list[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{len(names)} tensors {what} ({names[0]}{more})" if names else ""
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The file itself, or the weight files of PyTorch in a folder that is no run."""
+    if path.is_file():
+        return [path]
+    if (path / "config.json").exists():
+        return []
+    return sorted(file for file in path.glob("*") if file.suffix in SUFFIXES)
+
+
+def _from_files(path: Path, files: list[Path]) -> System[Any]:
+    """The system that knows the tensors of the first file that any knows."""
+    for file in files:
+        names = read_pth(file).keys()
+        for entry in SYSTEMS:
+            kind = find(entry, SYSTEMS, "system")
+            if kind.published & names:
+                return kind.from_file(path)
+    readers = ", ".join(entry for entry in SYSTEMS if find(entry, SYSTEMS, "system").published)
+    raise DataError(f"No system knows the tensors in '{path}'; those with public files are {readers}")
 
 
 def _from_diffusers(folder: Path) -> System[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.folder import Folder
+from sfumato.data.folder import MAX_BAD, Folder
+from sfumato.data.pair_folder import DomainFolder, PairFolder
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, find
 
@@ -20,10 +21,12 @@ def open_data(
     size: int | None = None,
     needs: frozenset[str] = frozenset(),
     allow_network: bool = False,
+    max_bad: float | None = None,
 ) -> Dataset:
     """Open a dataset by name, or a folder of pictures on disk (``./shapes`` for one named like a dataset).
 
-    ``needs`` are fields a system cannot do without; ``allow_network`` lets missing files be downloaded.
+    ``needs`` are fields a system cannot do without; ``allow_network`` lets missing files be downloaded;
+    ``max_bad`` is the share of a folder's pictures that may be unreadable, if not the usual one.
     Raises ``UsageError`` for an unknown name and ``DataError`` for data that cannot be used or lacks a field.
     """
     options = {} if size is None else {"size": size}
@@ -36,7 +39,12 @@ def open_data(
     path = Path(name_or_dir).expanduser()
     if not path.exists():
         raise _nothing(name_or_dir)
-    folder = Folder(split=split, path=path, **options)
+    if "source" in needs:
+        return PairFolder(split=split, path=path, **options)
+    if {"a", "b"} & needs:
+        return DomainFolder(split=split, path=path, **options)
+    limit = MAX_BAD if max_bad is None else max_bad
+    folder = Folder(split=split, path=path, max_bad=limit, **options)
     folder.require(needs)
     return folder
 
@@ -46,8 +54,15 @@ def _check(dataset: Dataset, needs: frozenset[str]) -> None:
     if missing := sorted(needs - facts.fields):
         raise DataError(
             f"Dataset '{facts.name}' has {_listed(sorted(facts.fields))}, but no {_listed(missing)}; "
-            "choose one that has, such as 'shapes', or a folder of your own pictures."
+            f"choose one that has, such as '{_having(missing[0])}', or a folder of your own pictures."
         )
+
+
+def _having(field: str) -> str:
+    """A dataset that has a field."""
+    return {"source": "edges-to-shapes", "a": "plain-to-striped", "b": "plain-to-striped"}.get(
+        field, "shapes"
+    )
 
 
 def _nothing(name: str) -> DataError | UsageError:

@@ -86,7 +86,7 @@ class Folder:
             fields=frozenset(fields),
             classes=classes,
             words=vocabulary_of(captions) if captioned else (),
-            fingerprint=_fingerprint(self._size, entries),
+            fingerprint=fingerprint(self._size, entries),
         )
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ class Folder:
         raise DataError(
             f"{len(bad)} of {self._found} pictures in '{self.path}' cannot be read, more than the "
             f"{self._max_bad:.0%} allowed: {shown}{more}; mend or remove them "
-            f"(`sfumato data {self.path}` lists all)."
+            f"(`sfumato data {self.path}` lists all), or train with a larger --max-bad."
         )
 
     def _lacking(self, field: str) -> str:
@@ -195,7 +195,7 @@ class Folder:
         return f"The folder '{self.path}' has {fields}, but no {field}; choose other data."
 
 
-def _fingerprint(size: int, entries: Sequence[Entry]) -> str:
+def fingerprint(size: int, entries: Sequence[Entry]) -> str:
     """Hash names, sizes, times of change, captions and labels."""
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
     for entry in entries:

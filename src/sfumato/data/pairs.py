@@ -139,7 +139,7 @@ def _of_nearest(values: Float[Tensor, "n s 3"], away: Float[Tensor, "n s h w"]) 
     return values.gather(1, chosen).mT.unflatten(2, away.shape[2:])
 
 
-def _code(number: Int[Tensor, "n *s"]) -> Float[Tensor, "n *s 3"]:
+def _code(number: Int[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
     """One of 32 colours: four levels of red and green, two of blue."""
     levels = torch.stack([number % 4 / 1.5, number // 4 % 4 / 1.5, number // 16 % 2 * 2.0], -1)
     return levels - 1
