@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
 DIFF_CHANCES = 7
-ADA_CHANCES = 26
+ADA_CHANCES = 30
 SHIFT = 1 / 8
 """Largest translation of DiffAugment, and of ADA's whole and (as a deviation) broken pixels."""
 CUTOUT = 0.5
@@ -71,7 +71,7 @@ def _cut(x: Tensor, chances: Tensor) -> Tensor:
 
 
 def ada_augment(
-    x: Float[Tensor, "b c h w"], chances: Float[Tensor, "b 26"], p: Float[Tensor, ""] | float
+    x: Float[Tensor, "b c h w"], chances: Float[Tensor, "b 30"], p: Float[Tensor, ""] | float
 ) -> Float[Tensor, "b c h w"]:
     """Flips, turns, shifts, scales, brightness, contrast, hue and saturation, each with chance ``p``."""
     draw = _Draw(chances.to(x.device), p)
@@ -83,11 +83,14 @@ class _Draw:
     """Takes chances column by column; every operation has two: whether, and how."""
 
     def __init__(self, chances: Tensor, p: Tensor | float):
-        self._columns, self._p = iter(chances.double().unbind(1)), p
+        self._columns, self._p = iter(chances.double().unbind(1)), torch.as_tensor(p).to(chances.device)
 
-    def uniform(self, low: float, high: float, *, share: float = 1.0) -> Tensor:
-        """A number in [low, high) where the operation happens, 0 elsewhere."""
-        happens = next(self._columns) < self._p * share
+    def uniform(self, low: float, high: float, *, twice: bool = False) -> Tensor:
+        """A number in [low, high) where the operation happens, 0 elsewhere.
+
+        What is done ``twice`` happens each time so rarely that it happens at all with the chance p.
+        """
+        happens = next(self._columns) < (1 - (1 - self._p).sqrt() if twice else self._p)
         return torch.where(happens, low + (high - low) * next(self._columns), 0.0)
 
     def normal(self, deviation: float) -> Tensor:
@@ -99,15 +102,14 @@ class _Draw:
 
 def _geometry(draw: _Draw, height: int, width: int) -> Float[Tensor, "b 2 3"]:
     """From places in the result to places in the picture, both from -1 to 1."""
-    flip = 1 - 2 * draw.uniform(0, 2).floor()
-    turn = draw.uniform(0, 4).floor() * (math.pi / 2)
-    across = (draw.uniform(-1, 1) * SHIFT * width).round() * 2 / width
-    down = (draw.uniform(-1, 1) * SHIFT * height).round() * 2 / height
+    flip = 1 - 2 * draw.uniform(0.0, 2.0).floor()
+    turn = draw.uniform(0.0, 4.0).floor() * (math.pi / 2)
+    across = (draw.uniform(-1.0, 1.0) * SHIFT * width).round() * 2 / width
+    down = (draw.uniform(-1.0, 1.0) * SHIFT * height).round() * 2 / height
     size = draw.normal(SCALE).exp2()
-    half = math.sqrt(0.5)  # A turn before and one behind the stretching: together they happen with chance p.
-    before = draw.uniform(-math.pi, math.pi, share=half)
+    before = draw.uniform(-math.pi, math.pi, twice=True)
     stretch = draw.normal(SCALE).exp2()
-    behind = draw.uniform(-math.pi, math.pi, share=half)
+    behind = draw.uniform(-math.pi, math.pi, twice=True)
     across, down = across + 2 * draw.normal(SHIFT), down + 2 * draw.normal(SHIFT)
     one, nought = torch.ones_like(flip), torch.zeros_like(flip)
     matrix = _matrix(flip, nought, nought, one) @ _turned(turn + before)
@@ -117,10 +119,10 @@ def _geometry(draw: _Draw, height: int, width: int) -> Float[Tensor, "b 2 3"]:
     return torch.cat([matrix, torch.stack([across, down], 1)[:, :, None]], 2)
 
 
-def _colours(draw: _Draw) -> Float[Tensor, "b 4 4"]:
+def _colours(draw: _Draw) -> Float[Tensor, "b 3 4"]:
     """An affine map of RGB colours; lightness is the axis (1, 1, 1)."""
     brightness, contrast = draw.normal(BRIGHTNESS), draw.normal(CONTRAST).exp2()
-    flip = draw.uniform(0, 2).floor()
+    flip = draw.uniform(0.0, 2.0).floor()
     hue = draw.uniform(-math.pi, math.pi)
     saturation = draw.normal(1.0).exp2()
     axis = brightness.new_full((3,), GREY)
@@ -130,7 +132,7 @@ def _colours(draw: _Draw) -> Float[Tensor, "b 4 4"]:
     turned = light + c * (unit - light) + s * cross
     linear = (light + saturation[:, None, None] * (unit - light)) @ turned
     linear = linear @ (unit - 2 * flip[:, None, None] * light) * contrast[:, None, None]
-    return torch.cat([linear, brightness[:, None, None].expand(-1, 3, 1)], 2)
+    return torch.cat([linear, linear.sum(2, keepdim=True) * brightness[:, None, None]], 2)
 
 
 def _recoloured(x: Tensor, matrix: Float[Tensor, "b 3 4"]) -> Tensor:
