@@ -81,7 +81,7 @@ def test_no_pixel_depends_on_what_is_out_of_reach():
 
 @pytest.mark.parametrize("size", [(20, 36), (33, 22)])
 def test_filters_are_pillows(size):
-    """Pillow rounds to grey levels between its two passes, and cuts: away from the ends it is two levels off."""
+    """Pillow rounds and cuts between its two passes: away from the ends it is at most two levels off."""
     height, width = size
     x = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1)) - 0.5
     x = to_tensor(to_pil(x[0]))[None]

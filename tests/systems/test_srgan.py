@@ -16,7 +16,7 @@ from sfumato.data.dataset import Facts
 from sfumato.errors import DataError, UsageError
 from sfumato.metrics.oracle import training_oracle
 from sfumato.nn.srresnet import SRResNetConfig, enlarged, reduced
-from sfumato.systems.gans.srgan import SRGAN, SRGANConfig, folding, perceptual_loss, whole_levels
+from sfumato.systems.gans.srgan import SRGAN, SRGANConfig, folding, perceptual_loss, turned, whole_levels
 
 NETWORK = SRResNetConfig(width=6, blocks=1, kernel=3, norm=False, skip="bicubic")
 RESNET = SRGANConfig(NETWORK)
@@ -45,7 +45,7 @@ def test_srresnet_descends_the_squared_error_alone():
     resnet = system(RESNET)
     assert resnet.players().keys() == {"generator"}
     [loss] = resnet.losses(batch(), 0)
-    large = X[:, :, :20, :32]
+    large = turned(X[:, :, :20, :32], batch().rng)
     small = ((reduced(large).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
     assert torch.allclose(loss.value, (resnet.network(small) - large).square().mean())
 
@@ -54,7 +54,7 @@ def test_srgan_plays_against_a_critic_that_moves_first():
     gan = system(GAME)
     critic, generator = gan.losses(batch(), 0)
     assert (critic.player, generator.player) == ("critic", "generator")
-    large = folding(X)
+    large = turned(folding(X), batch().rng)
     made = gan.network(whole_levels(reduced(large)))
     real, fake = gan.critic(large), gan.critic(made)
     one, zero = torch.ones_like(real), torch.zeros_like(real)
@@ -65,6 +65,17 @@ def test_srgan_plays_against_a_critic_that_moves_first():
     assert torch.allclose(generator.parts["perceptual"], wanted)
     gradient = torch.autograd.grad(critic.value, list(gan.network.parameters()), allow_unused=True)
     assert gradient == (None,) * len(gradient), "the critic's loss must not reach the generator"
+
+
+@pytest.mark.parametrize(("width", "ways"), [(6, 8), (7, 4)])
+def test_pictures_are_seen_from_all_sides(width, ways):
+    x = torch.arange(6.0 * width).view(1, 1, 6, width).expand(200, -1, -1, -1)
+    seen = turned(x, Rng.training(0, 0, range(200)))
+    assert len(seen.unique(dim=0)) == ways
+    assert torch.equal(seen.flatten(1).sort().values, x.flatten(1))
+    changes = {(one.diff(dim=1).mean().item(), one.diff(dim=2).mean().item()) for one in seen}
+    sides = {(a * width, b * 1.0) for a in (-1, 1) for b in (-1, 1)}
+    assert changes == (sides | {(b, a) for a, b in sides} if ways == 8 else sides)
 
 
 def test_what_the_frozen_network_sees_tells_pictures_apart():

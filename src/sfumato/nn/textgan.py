@@ -14,10 +14,10 @@ from itertools import pairwise
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu
+from torch.nn.functional import interpolate, leaky_relu
 
 from sfumato.errors import UsageError
-from sfumato.nn.layers import zeroed
+from sfumato.nn.layers import doubled, zeroed
 
 SMALLEST_MAP = 3
 """Least height and width of a generator's first map."""
@@ -100,8 +100,9 @@ class _GrowingBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b i h w"], told: Float[Tensor, "b t"]
     ) -> Float[Tensor, "b o h*2 w*2"]:
-        x = interpolate(x, scale_factor=2, mode="nearest")
-        return self.c_sc(x) + self.c2(self.fuse2(self.c1(self.fuse1(x, told)), told))
+        """What is done to each place alone is done before places are repeated: the same for a quarter."""
+        h = doubled(self.fuse1(x, told), self.c1)
+        return interpolate(self.c_sc(x), scale_factor=2, mode="nearest") + self.c2(self.fuse2(h, told))
 
 
 class Fusion(nn.Module):
@@ -187,7 +188,7 @@ class _HalvingBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o p q"]:
-        return avg_pool2d(self.conv_s(x), 2) + self.gamma * self.conv_r(x)
+        return self.conv_s(halved(x)) + self.gamma * self.conv_r(x)
 
 
 class FusionJudge(nn.Module):
@@ -204,6 +205,12 @@ class FusionJudge(nn.Module):
 
     def forward(self, seen: Float[Tensor, "b d i j"], sentence: Float[Tensor, "b s"]) -> Float[Tensor, " b"]:
         return self.joint_conv(beside(seen, sentence)).flatten()
+
+
+def halved(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
+    """The mean of every square of 2 x 2; on a CPU in bf16 several times as fast as PyTorch's pooling."""
+    rows = x[..., ::2, :] + x[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) / 4
 
 
 def beside(x: Float[Tensor, "b c h w"], vector: Float[Tensor, "b s"]) -> Float[Tensor, "b e h w"]:

@@ -19,6 +19,7 @@ from torch.nn.functional import mse_loss, pixel_unshuffle, silu
 
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.request import Event, Images, Progress, Upscale
+from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.errors import DataError, UsageError
@@ -98,7 +99,7 @@ class SRGAN(System[Upscale]):
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """Equations 3 to 6, the critic first; the small pictures have whole grey levels, as files have."""
-        c, large = self.config, folding(batch["image"])
+        c, large = self.config, turned(folding(batch["image"]), batch.rng)
         made = self.network(whole_levels(reduced(large)))
         parts = {"pixel": c.pixel * mse_loss(made.float(), large)}
         if self.critic is not None:
@@ -144,6 +145,14 @@ def folding(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
     return x[:, :, : x.shape[2] // FACTOR * FACTOR, : x.shape[3] // FACTOR * FACTOR]
 
 
+def turned(x: Float[Tensor, "b c h w"], rng: Rng) -> Float[Tensor, "b c h w"]:
+    """Each picture mirrored either way or not, and squares on their side or not: enlarging stays the same."""
+    way = rng.integers(0, 8).to(x.device).view(-1, 1, 1, 1)
+    x = torch.where(way % 2 == 1, x.flip(3), x)
+    x = torch.where(way // 2 % 2 == 1, x.flip(2), x)
+    return torch.where(way // 4 == 1, x.mT, x) if x.shape[2] == x.shape[3] else x
+
+
 def whole_levels(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """What is left of a picture in [-1, 1] after it was stored with 256 grey levels."""
     return ((x.clamp(-1, 1) + 1) / GREY_LEVEL).round() * GREY_LEVEL - 1
@@ -180,7 +189,7 @@ _LAPTOP = SRGANConfig(
 )
 SRGAN.presets = {
     "laptop": Preset(
-        _LAPTOP, data="photographs", size=48, train=TrainConfig(steps=3000, batch=16, ema=0.995)
+        _LAPTOP, data="photographs", size=48, train=TrainConfig(steps=2000, batch=16, ema=0.998)
     ),
     "srgan": Preset(
         replace(
@@ -188,7 +197,7 @@ SRGAN.presets = {
             pixel=1.0,
             perceptual=0.1,
             adversarial=0.01,
-            critic=32,
+            critic=16,
             optim=OptimConfig(lr=2e-4, betas=(0.5, 0.99)),
             critic_optim=OptimConfig(lr=2e-4, betas=(0.5, 0.99)),
         ),

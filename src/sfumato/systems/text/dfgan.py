@@ -202,13 +202,13 @@ _LAPTOP = Preset(
         text=_TEXT,
         latent=32,
         features=16,
-        lazy=2,
+        lazy=4,
         generator_optim=OptimConfig(lr=4e-4, betas=(0.0, 0.9), clip=0.0, decay=0.3),
         critic_optim=OptimConfig(lr=8e-4, betas=(0.0, 0.9), clip=0.0, decay=0.3),
     ),
     data="one-shape",
     size=32,
-    train=TrainConfig(steps=2500, batch=32, ema=0.995),
+    train=TrainConfig(steps=1600, batch=32, ema=0.995),
 )
 DFGAN.presets = {
     "laptop": _LAPTOP,

@@ -222,7 +222,7 @@ _LAPTOP = Preset(
     ),
     data="one-shape",
     size=32,
-    train=TrainConfig(steps=2500, batch=32, ema=0.995),
+    train=TrainConfig(steps=3000, batch=32, ema=0.995),
 )
 _PAPER = Preset(StackGANConfig(), data="folder", size=256, train=TrainConfig(steps=80_000, batch=64, ema=0.0))
 StackGAN.presets = {
