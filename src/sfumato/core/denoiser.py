@@ -24,6 +24,8 @@ class Belief(NamedTuple):
     variance: Float[Tensor, "b ..."] | None = None
     """Learned: where ln of the step's variance lies, from the smallest (-1) to the largest (1) that
     makes sense (Nichol & Dhariwal 2021, eq. 15)."""
+    rate: Float[Tensor, " b"] | None = None
+    """How fast ln of a particle's weight grows as sigma / alpha falls by one: births, where they are needed."""
 
 
 class Scales(NamedTuple):
@@ -95,8 +97,9 @@ class Denoiser(nn.Module, Generic[N]):
         a, s, of_x0, of_n = (
             c.view(shape).to(x0) for c in (alpha, sigma, (1 - skip * alpha) / out, -skip * sigma / out)
         )
-        n = self.process.kernel.draw(x0, t, rng)
+        n = self.process.draw(x0, t, rng)
         x = a * x0 + s * n
+        x0, n = self.process.kernel.moved(x0, n, self.process.ratio(t))
         answer = self._ask(self._scales(t, x).into * x, t, cond)
         if self.learned_variance:
             answer = answer.chunk(2, dim=1)[0]

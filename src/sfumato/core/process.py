@@ -1,7 +1,7 @@
 """How data turns into noise.
 
 Every process here has the form ``x_t = alpha(t) x0 + sigma(t) n`` with time t in [0, 1], where 0 is data
-and 1 is noise. A *schedule* supplies alpha and sigma, a *kernel* draws n.
+and 1 is noise. A *schedule* supplies alpha and sigma, a *kernel* (``core.kernels``) draws n.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sfumato.core.kernels import Gaussian, Kernels
 from sfumato.core.rng import Rng
 from sfumato.errors import UsageError
 
@@ -237,14 +238,6 @@ class Straight:
         return self.shift * t / (1 + (self.shift - 1) * t)
 
 
-@dataclass(frozen=True)
-class Gaussian:
-    """Diffusion: noise from a standard normal distribution."""
-
-    def draw(self, like: Float[Tensor, "b ..."], t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, "b ..."]:
-        return rng.normal(*like.shape[1:]).to(like)
-
-
 class Level(NamedTuple):
     """The two numbers of one time, shared by a whole batch."""
 
@@ -260,7 +253,7 @@ class Process:
     """A schedule times a kernel."""
 
     schedule: Schedules = LinearBetas()
-    kernel: Gaussian = Gaussian()
+    kernel: Kernels = Gaussian()
 
     def coefficients(self, t: Float[Tensor, " b"], like: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at ``t``, shaped to broadcast against ``like``."""
@@ -273,16 +266,24 @@ class Process:
         both = zip(self.schedule.alpha(times).tolist(), self.schedule.sigma(times).tolist(), strict=True)
         return [Level(alpha, sigma) for alpha, sigma in both]
 
+    def ratio(self, t: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """sigma / alpha, by which kernels tell how far noise has come; float64."""
+        return self.schedule.sigma(t) / self.schedule.alpha(t)
+
+    def draw(self, like: Float[Tensor, "b ..."], t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, "b ..."]:
+        """Draw n."""
+        return self.kernel.draw(like, self.ratio(t), rng)
+
     def noise(self, x0: Float[Tensor, "b ..."], t: Float[Tensor, " b"], rng: Rng) -> Float[Tensor, "b ..."]:
         """Sample x_t given clean data."""
         alpha, sigma = self.coefficients(t, x0)
-        return alpha * x0 + sigma * self.kernel.draw(x0, t, rng)
+        return alpha * x0 + sigma * self.draw(x0, t, rng)
 
     def prior(self, like: Float[Tensor, "b ..."], rng: Rng) -> Float[Tensor, "b ..."]:
         """Sample x_1 as if data were standard normal: its share at t = 1 is hidden in the noise."""
         t = torch.ones(len(like), dtype=torch.float64)
         alpha, sigma = self.coefficients(t, like)
-        return (alpha.square() + sigma.square()).sqrt() * self.kernel.draw(like, t, rng)
+        return (alpha.square() + sigma.square()).sqrt() * self.draw(like, t, rng)
 
     def step(
         self, x: Float[Tensor, "b ..."], x0: Float[Tensor, "b ..."], t: Level, s: Level, fresh: float = 0.0

@@ -59,3 +59,13 @@ class Rng:
         """One chi-square number a sample, by PyTorch's gamma sampler."""
         half = torch.tensor(freedom / 2)
         return 2 * torch.stack([torch._standard_gamma(half, generator=g) for g in self._streams])
+
+    def inverse_gaussian(self, mean: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """One number a sample from the inverse Gaussian law with this mean and the shape 1; float64.
+
+        Michael, Schucany & Haas 1976: of the two roots that share a chi-square number, one by a coin.
+        """
+        wide = mean.double() * self.normal().double().square()
+        root = mean.double() / (1 + wide / 2 + (wide + wide.square() / 4).sqrt())
+        first = self.uniform().double() * (mean.double() + root) <= mean.double()
+        return torch.where(first, root, mean.double().square() / root)
