@@ -26,6 +26,7 @@ from sfumato.core.generate import in_turn
 from sfumato.core.process import Karras, Process, Spacing
 from sfumato.core.request import Event, Generate, Images, Progress, in_parts
 from sfumato.core.rng import Rng
+from sfumato.core.steps import Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts
@@ -194,7 +195,7 @@ class LDM(System[Generate]):
         notes = left_out(prompts, lost) + self.notes
         yield Images(self._decode(step.x), captions=tuple(prompts), notes=notes)
 
-    def _walk(self, request: Generate) -> tuple[solvers.Solver, Walk]:
+    def _walk(self, request: Generate) -> tuple[Solver, Walk]:
         c, name, steps = self.config, request.solver or self.config.solver, request.steps or self.config.steps
         solver = solvers.named(name, eta=request.eta)
         if c.scheduler is None:
