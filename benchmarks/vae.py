@@ -7,8 +7,8 @@ else it imports is there already, or ``cloudpickle imageio pydantic``), then ``P
 with its own trainer at the learning rate we use; ours falls over the second half, and "pythae-falling" lets
 its own scheduler do likewise. Its weights are then copied into our network, so that one piece of code judges
 all; its own estimate of the likelihood is printed beside. The autoencoder of the same size draws from a
-normal distribution fitted to its latents: that is what a VAE's pictures must beat. What is finished is kept in
---out and not run again.
+normal distribution fitted to its latents: that is what a VAE's pictures must beat. What is finished is kept
+in --out and not run again.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Args:
     out: Path
     seeds: tuple[int, ...] = (0, 1, 2)
     arms: tuple[Arm, ...] = ("ours", "pythae", "autoencoder")
-    pictures: int = 500
+    pictures: int = 200
     """The first of the test set, for the bound of many samples."""
     samples: int = 5000
     made: int = 5000
     """Pictures drawn for the distance, against as many of the training set."""
-    epochs: int = 10
+    epochs: int = 5
 
 
 def main(args: Args) -> None:

@@ -22,6 +22,7 @@ LONGEST = 30
 RUNS = {
     "denoise_step_by_step": (["--count", "2"], "steps.png", (13 * 66 + 2, 2 * 66 + 2)),
     "generate_from_words": (["--count", "2"], "out/grid.png", (134, 68)),
+    "latent_map": (["--steps", "2", "--side", "3"], "map.png", (24, 24)),
     "solvers_side_by_side": ([], "solvers.png", (4 * 66 + 2, 4 * 66 + 2)),
     "train_on_a_folder": (["--steps", "1", "--paintings", "3"], "sunsets/grid.png", (4 * 34 + 2,) * 2),
     "transposed_convolution": ([], "transposed.png", (3 * 98 + 2, 2 * 98 + 2)),

@@ -171,13 +171,13 @@ _DIGITS = Preset(
     AutoencoderConfig(DIGITS, optim=_SETTLING),
     data="digits",
     size=8,
-    train=TrainConfig(steps=6000, batch=128, ema=0.999),
+    train=TrainConfig(steps=3000, batch=128, ema=0.999),
 )
 _FASHION = Preset(
     AutoencoderConfig(optim=_SETTLING),
     data="fashion",
     size=28,
-    train=TrainConfig(steps=4690, batch=128, ema=0.999),
+    train=TrainConfig(steps=2345, batch=128, ema=0.999),
 )
 Autoencoder.presets = {
     "laptop": _FASHION,

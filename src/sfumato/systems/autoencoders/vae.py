@@ -118,7 +118,7 @@ _FASHION = Preset(
     VAEConfig(optim=_SETTLING),
     data="fashion",
     size=28,
-    train=TrainConfig(steps=4690, batch=128, ema=0.999),
+    train=TrainConfig(steps=2345, batch=128, ema=0.999),
 )
 _DIGITS = Preset(
     VAEConfig(DIGITS, optim=_SETTLING),

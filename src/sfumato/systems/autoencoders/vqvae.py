@@ -235,30 +235,30 @@ SMALL = AutoencoderConfig(latent_channels=32, widths=(64,), blocks=1, groups=8, 
 _MUON = OptimConfig(kind="muon", lr=4e-3, betas=(0.9, 0.99), warmup=50, decay=0.4)
 _LAPTOP = Preset(
     VQVAEConfig(SMALL, Hard(256), Gaussian(0.2), optim=_MUON),
-    data="shapes",
-    size=64,
-    train=TrainConfig(steps=2000, batch=16, ema=0.0),
+    data="fashion",
+    size=28,
+    train=TrainConfig(steps=1000, batch=32, ema=0.0),
+)
+_SHAPES = replace(_LAPTOP, data="shapes", size=64, train=TrainConfig(steps=4000, batch=16, ema=0.0))
+_CRITIC = VQVAEConfig(
+    SMALL,
+    Hard(256),
+    Laplace(0.2),
+    perceptual=1.0,
+    adversarial=0.8,
+    adversarial_from=2000,
+    critic=PatchCriticConfig(width=32, layers=2),
+    optim=_MUON,
+    critic_optim=OptimConfig(lr=2e-4, betas=(0.5, 0.9)),
 )
 VQVAE.presets = {
     "laptop": _LAPTOP,
     "dvae": replace(
         _LAPTOP,
-        config=replace(
-            _LAPTOP.config,
-            book=Soft(256, kl=1.0, kl_steps=500, cool_steps=1500),
-            likelihood=LogitLaplace(),
+        config=VQVAEConfig(
+            SMALL, Soft(256, kl=1.0, kl_steps=200, cool_steps=800), LogitLaplace(), optim=_MUON
         ),
     ),
-    "vqgan": replace(
-        _LAPTOP,
-        config=replace(
-            _LAPTOP.config,
-            likelihood=Laplace(0.2),
-            perceptual=1.0,
-            adversarial=0.8,
-            adversarial_from=1000,
-            critic=PatchCriticConfig(width=32, layers=2),
-            critic_optim=OptimConfig(lr=2e-4, betas=(0.5, 0.9)),
-        ),
-    ),
+    "shapes": _SHAPES,
+    "vqgan": replace(_SHAPES, config=_CRITIC),
 }
