@@ -65,6 +65,8 @@ class StyleConfig:
     """Of the resampling filter. Nearest neighbours, convolution and the blur [1, 2, 1] of StyleGAN 1 come
     to the same, but for the border; Progressive GAN's nearest neighbours and 2 x 2 means are [1, 1]."""
     noise: bool = True
+    fixed_noise: bool = False
+    """Whether the weights bring the noise that belongs to them, as published models do."""
     grows: bool = False
     """Whether every resolution can be shown by itself, as growing needs."""
     group: int = 4
@@ -202,6 +204,7 @@ class Synthesis(nn.Module):
 
     kernel: Tensor
     pair: Tensor
+    constant: Tensor | None
 
     def __init__(self, c: StyleConfig):
         super().__init__()
@@ -223,6 +226,8 @@ class Synthesis(nn.Module):
         self.colours = nn.ModuleList(Colours(c, wide) for wide in shown)
         self.register_buffer("kernel", fir(c.taps), persistent=False)
         self.register_buffer("pair", fir((1, 1)), persistent=False)
+        count = sum(h * w for h, w in self.noise_shapes)
+        self.register_buffer("constant", torch.randn(count) if c.fixed_noise else None)
 
     @property
     def noise_shapes(self) -> list[tuple[int, int]]:
@@ -239,8 +244,11 @@ class Synthesis(nn.Module):
         share: float = 1.0,
     ) -> Float[Tensor, "b c h w"]:
         """Picture at a ``level`` of resolution, the finest by default; ``share`` of it, the rest is the level
-        below, doubled. ``noise`` holds the standard normal numbers of all layers."""
+        below, doubled. ``noise`` holds the standard normal numbers of all layers; without it comes the
+        noise of the weights, if they bring one, or none."""
         level = level % len(self.config.levels)
+        if noise is None and self.constant is not None:
+            noise = self.constant.expand(len(styles), -1)
         maps = self._noise(noise)
         x, pixels = self._start(styles[:, 0]), None
         ahead = len(self.layers) - 2 * len(self.config.levels)  # the first resolution may have one layer

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,19 +18,17 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sfumato.core.adversarial import Game, PathLength, critic_loss, generator_loss, gradient_penalty, r1
+from sfumato.core.augmentation import Augmentation, AugmentConfig
 from sfumato.core.latent import walk
 from sfumato.core.projection import ProjectionConfig, project
 from sfumato.core.request import Event, Generate, Images, Invert, Mix, Progress, Video, Walk, in_parts
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
-from sfumato.data.augment import ADA_CHANCES, DIFF_CHANCES, ada_augment, diff_augment
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
 from sfumato.nn.stylegan import Mapping, StyleConfig, Synthesis
 from sfumato.nn.stylegan_critic import StyleCritic
 
-ADA_EVERY = 4
-"""Steps after which ADA thinks again."""
 MANY = 2000
 """Latents by which the spread of styles is measured."""
 
@@ -62,12 +59,8 @@ class StyleGANConfig:
     """Steps in which a resolution is faded in, and then stays, before the next one; 0 for no growth."""
     first: int = 0
     """Resolution that growth starts from; 0 is the smallest."""
-    augment: Literal["none", "diff", "ada"] = "none"
-    """What happens to pictures before the critic sees them: DiffAugment, or ADA's chain with its own dose."""
-    ada_target: float = 0.6
-    """Mean sign of the critic's answers to real pictures that ADA aims at."""
-    ada_images: int = 500_000
-    """Pictures over which ADA's dose could go from 0 to 1."""
+    augment: AugmentConfig = AugmentConfig()
+    """What happens to pictures before the critic sees them."""
     optim: OptimConfig = OptimConfig(lr=2.5e-3, betas=(0.0, 0.99), clip=0.0)
     truncation: float = 1.0
     """Where none is asked for."""
@@ -104,8 +97,6 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
     Config = StyleGANConfig
     config: StyleGANConfig
     seen: Tensor
-    dose: Tensor
-    signs: Tensor
 
     def __init__(self, config: StyleGANConfig):
         super().__init__()
@@ -117,10 +108,8 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
             )
         self.config = config
         self.mapping, self.synthesis, self.critic = Mapping(net), Synthesis(net), StyleCritic(net)
-        self.path = PathLength()
+        self.path, self.augment = PathLength(), Augmentation(config.augment)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
-        self.register_buffer("dose", torch.zeros(()))
-        self.register_buffer("signs", torch.zeros(()))
 
     @classmethod
     def fit(cls, config: StyleGANConfig, facts: Facts) -> StyleGANConfig:
@@ -157,7 +146,7 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
             yield Loss.sum("generator", path=c.path * c.path_every * self._path(rng, now))
 
         fake = fake.detach()
-        critic = partial(self._judged, now, self._chances(rng))
+        critic = partial(self._judged, now, self.augment.chances(rng))
         told, lie = critic(real).float(), self._judge(fake, rng, now).float()
         parts = {"game": critic_loss(c.game, told, lie)}
         if c.penalty:
@@ -167,8 +156,7 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
         yield Loss.sum("critic", **parts)
         if c.r1 and step % c.r1_every == 0:
             yield Loss.sum("critic", r1=c.r1 / 2 * c.r1_every * r1(critic, real))
-        if c.augment == "ada":
-            self._dose(told.detach(), step)
+        self.augment.follow(told.detach(), step)
 
     def _styles(self, rng: Rng, now: Phase) -> Float[Tensor, "b l w"]:
         """Styles of new latents; of two each, a share of the time, from a random layer on (section 3.1)."""
@@ -205,31 +193,13 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
         length: Tensor = self.path(pixels, styles, noise)
         return length
 
-    def _chances(self, rng: Rng) -> Tensor | None:
-        """Uniform numbers for the augmentation of every picture."""
-        count = {"none": 0, "diff": DIFF_CHANCES, "ada": ADA_CHANCES}[self.config.augment]
-        return torch.special.ndtr(rng.normal(count)).to(self.device) if count else None
-
     def _judge(self, pixels: Tensor, rng: Rng, now: Phase) -> Tensor:
-        return self._judged(now, self._chances(rng), pixels)
+        return self._judged(now, self.augment.chances(rng), pixels)
 
-    def _judged(self, now: Phase, chances: Tensor | None, pixels: Tensor) -> Tensor:
+    def _judged(self, now: Phase, chances: Tensor, pixels: Tensor) -> Tensor:
         """The critic's answer to augmented pictures."""
-        if chances is not None and self.config.augment == "diff":
-            pixels = diff_augment(pixels, chances)
-        elif chances is not None:
-            pixels = ada_augment(pixels, chances, self.dose)
-        logits: Tensor = self.critic(pixels, level=now.level, share=now.share)
+        logits: Tensor = self.critic(self.augment(pixels, chances), level=now.level, share=now.share)
         return logits
-
-    def _dose(self, answers: Tensor, step: int) -> None:
-        """More augmentation while the critic is too sure of real pictures, less otherwise (section 3.1)."""
-        self.signs += answers.sign().mean() / ADA_EVERY
-        if step % ADA_EVERY == ADA_EVERY - 1:
-            move = len(answers) * ADA_EVERY / self.config.ada_images
-            self.dose += (self.signs - self.config.ada_target).sign() * move
-            self.dose.clamp_(0, 1)
-            self.signs.zero_()
 
     def _shown(self, x: Tensor, now: Phase) -> Tensor:
         """Real pictures as large, and with as much of the last resolution, as the generator's."""
@@ -260,7 +230,7 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
     def _serve(self, request: Generate) -> Iterator[Event]:
         rng = Rng.sampling(request.seed, request.count)
         styles = self._truncated(self._latents(rng), request.truncation)
-        yield Images(self._pictures(styles, self._noise(rng)))
+        yield Images(self._pictures(styles, self._given_noise(rng)))
 
     @torch.no_grad()
     def _mix(self, request: Mix) -> Iterator[Event]:
@@ -275,7 +245,8 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
         coarse = self._truncated(self._latents(one), request.truncation)
         fine = self._truncated(self._latents(two), request.truncation)
         rows, columns = len(coarse), len(fine)
-        noise = self._noise(one).repeat_interleave(columns, 0)
+        noise = self._given_noise(one)
+        noise = None if noise is None else noise.repeat_interleave(columns, 0)
         coarse = coarse.repeat_interleave(columns, 0)
         styles = torch.cat([coarse[:, :first], fine.repeat(rows, 1, 1)[:, first:]], 1)
         seeds = tuple(seed for seed in request.coarse for _ in range(columns))
@@ -293,13 +264,13 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
             )
         rng = Rng.sampling(request.seed, request.count)
         z = rng.normal(self.config.network.z).to(self.device, self.dtype)
-        noise = self._noise(rng)[:1]
+        noise = self._given_noise(rng)
         if request.way == "slerp":
             w = self.mapping(walk(z, request.frames, "slerp", loop=request.loop))
         else:
             w = walk(self.mapping(z), request.frames, "lerp", loop=request.loop)
         styles = self._truncated(self._each(w), request.truncation)
-        film = self._pictures(styles, noise.expand(len(styles), -1))
+        film = self._pictures(styles, None if noise is None else noise[:1].expand(len(styles), -1))
         yield Video(film.unsqueeze(0), seeds=tuple(rng.seeds))
 
     @torch.no_grad()
@@ -321,6 +292,10 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
             styles = found.styles
             yield Progress(found.done, partial(self._pictures, styles, None))
         yield Images(self._pictures(styles, None), seeds=tuple(rng.seeds), latents=styles)
+
+    def _given_noise(self, rng: Rng) -> Tensor | None:
+        """Noise of each picture's own; none where the weights bring theirs."""
+        return None if self.config.network.fixed_noise else self._noise(rng)
 
     def _latents(self, rng: Rng) -> Float[Tensor, "n l w"]:
         return self._each(self.mapping(rng.normal(self.config.network.z).to(self.device, self.dtype)))
