@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import glu
-from torch.nn.utils.parametrizations import spectral_norm
 
 from sfumato.errors import UsageError
+from sfumato.nn.spectral import bounded
 
 _MULTIPLES = {2: 16.0, 4: 16.0, 8: 8.0, 16: 4.0, 32: 2.0, 64: 2.0, 128: 1.0, 256: 0.5, 512: 0.25, 1024: 0.125}
 """Channels by the side of a map, in units of ``width``."""
@@ -53,7 +53,7 @@ class FastGenerator(nn.Module):
                 f"FastGAN makes pictures of 5 to 1024 pixels a side, got {c.height} x {c.width}; scale them."
             )
         wide = {s: max(int(m * c.features), 1) for s, m in _MULTIPLES.items()}
-        self.start = spectral_norm(nn.ConvTranspose2d(c.latent, 2 * wide[2], 4, bias=False))
+        self.start = bounded(nn.ConvTranspose2d(c.latent, 2 * wide[2], 4, bias=False))
         self.norm = nn.BatchNorm2d(2 * wide[2])
         sizes = [2**k for k in range(3, side.bit_length())]
         self.blocks = nn.ModuleDict(
@@ -62,7 +62,7 @@ class FastGenerator(nn.Module):
         self.gates = nn.ModuleDict(
             {str(s): Excitation(wide[small], wide[s]) for s, small in _SKIPS.items() if s in sizes}
         )
-        self.to_picture = spectral_norm(nn.Conv2d(wide[side], c.channels, 3, 1, 1))
+        self.to_picture = bounded(nn.Conv2d(wide[side], c.channels, 3, 1, 1))
 
     def forward(self, z: Float[Tensor, "b d"], noise: Noise) -> Float[Tensor, "b c h w"]:
         """Pictures in [-1, 1]; what is larger than asked for is cut off."""
@@ -81,7 +81,7 @@ class Doubling(nn.Module):
     def __init__(self, wide: int, out: int, *, lite: bool):
         super().__init__()
         widths = (wide,) if lite else (wide, out)
-        self.convs = nn.ModuleList(spectral_norm(nn.Conv2d(w, 2 * out, 3, 1, 1, bias=False)) for w in widths)
+        self.convs = nn.ModuleList(bounded(nn.Conv2d(w, 2 * out, 3, 1, 1, bias=False)) for w in widths)
         self.norms = nn.ModuleList(nn.BatchNorm2d(2 * out) for _ in widths)
         self.strengths = nn.ParameterList([] if lite else [torch.zeros(1) for _ in widths])
 
@@ -101,8 +101,8 @@ class Excitation(nn.Module):
     def __init__(self, small: int, large: int):
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(4)
-        self.squeeze = spectral_norm(nn.Conv2d(small, large, 4, bias=False))
-        self.weigh = spectral_norm(nn.Conv2d(large, large, 1, bias=False))
+        self.squeeze = bounded(nn.Conv2d(small, large, 4, bias=False))
+        self.weigh = bounded(nn.Conv2d(large, large, 1, bias=False))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d 1 1"]:
         weights: Tensor = self.weigh(nn.functional.silu(self.squeeze(self.pool(x)))).sigmoid()

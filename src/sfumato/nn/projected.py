@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.nn.utils.parametrizations import spectral_norm
+
+from sfumato.nn.spectral import bounded
 
 Mixing = Literal["scales", "channels", "none"]
 """Across scales and channels (CSM on top of CCM), across channels alone (CCM), or not at all."""
@@ -65,11 +66,11 @@ class ScaleCritic(nn.Module):
         layers: list[nn.Module] = []
         while side > _LARGEST:
             conv = nn.Conv2d(width, inner, 4, 2, 1, bias=False)
-            layers += [spectral_norm(conv), nn.BatchNorm2d(inner), nn.LeakyReLU(SLOPE)]
+            layers += [bounded(conv), nn.BatchNorm2d(inner), nn.LeakyReLU(SLOPE)]
             width, side = inner, side // 2
-        layers.append(spectral_norm(nn.Conv2d(width, inner, 3, 1, 1, bias=False)))
+        layers.append(bounded(nn.Conv2d(width, inner, 3, 1, 1, bias=False)))
         layers += [nn.BatchNorm2d(inner), nn.LeakyReLU(SLOPE)]
-        layers.append(spectral_norm(nn.Conv2d(inner, 1, min(4, side), bias=False)))
+        layers.append(bounded(nn.Conv2d(inner, 1, min(4, side), bias=False)))
         self.main = nn.Sequential(*layers)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
