@@ -77,6 +77,7 @@ class DFGANConfig:
             noise=self.latent,
             sentence=self.text.width,
             words=self.text.width if self.attend else 0,
+            attend=min(2, blocks - 1),
         )
 
 
