@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from sfumato import load
@@ -25,6 +24,8 @@ from sfumato.core.system import System
 from sfumato.data.photos import HELD_OUT, open_photo
 from sfumato.device import setup
 from sfumato.images import grid, save_png, to_tensor
+from sfumato.metrics.psnr import luminance, psnr
+from sfumato.metrics.ssim import ssim
 from sfumato.nn.srresnet import enlarged, reduced
 from sfumato.systems.gans.srgan import folding, whole_levels
 
@@ -40,32 +41,20 @@ class Closeness:
     detail: float
 
 
-def brightness(x: Tensor) -> Tensor:
-    """Y of pictures in [-1, 1], 16 to 235, without the border: (n, h, w), float64."""
-    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64)
-    y = 16 + torch.einsum("nchw,c->nhw", (whole_levels(x).double() + 1) / 2, weights)
-    return y[:, BORDER:-BORDER, BORDER:-BORDER]
-
-
 def laplacian(y: Tensor) -> float:
     """Root mean square of the difference of pixels from the mean of their four neighbours, times four."""
-    inner = y[:, 1:-1, 1:-1] * 4 - y[:, 2:, 1:-1] - y[:, :-2, 1:-1] - y[:, 1:-1, 2:] - y[:, 1:-1, :-2]
+    y = y[..., BORDER:-BORDER, BORDER:-BORDER]
+    inner = (
+        y[..., 1:-1, 1:-1] * 4 - y[..., 2:, 1:-1] - y[..., :-2, 1:-1] - y[..., 1:-1, 2:] - y[..., 1:-1, :-2]
+    )
     return inner.square().mean().sqrt().item()
 
 
 def closeness(made: Tensor, real: Tensor) -> Closeness:
     """Compare one picture, (1, 3, h, w), with the true one."""
-    a, b = brightness(made), brightness(real)
-    ssim = structural_similarity(
-        a[0].numpy(),
-        b[0].numpy(),
-        data_range=255,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-    )
-    psnr = 10 * torch.log10(255**2 / (a - b).square().mean()).item()
-    return Closeness(psnr, float(ssim), laplacian(a) / laplacian(b))
+    a, b = (255 * (luminance(x) + 1) / 2 for x in (whole_levels(made), real))
+    signal, likeness = (measure(a, b, span=255, border=BORDER).item() for measure in (psnr, ssim))
+    return Closeness(signal, likeness, laplacian(a) / laplacian(b))
 
 
 def truth(name: str) -> tuple[Tensor, Tensor]:
