@@ -9,16 +9,19 @@ import sys
 import time
 
 import pytest
+import torch
+from PIL import Image
 
 import sfumato
 from sfumato.apps.cli import main, split
 from sfumato.apps.plan import leaves, new, override
 from sfumato.apps.talk import Talk
-from sfumato.apps.train import Options, stopping_on_signals
+from sfumato.apps.train import Options, share, stopping_on_signals
 from sfumato.apps.watch import due
 from sfumato.core.checkpoint import RunFolder
 from sfumato.core.trainer import Trainer
 from sfumato.errors import DataError, UsageError
+from sfumato.images import save_png, to_pil
 from tests.apps.conftest import TINY
 
 
@@ -235,3 +238,51 @@ def test_help_shows_the_settings_of_the_system(capsys):
 
 def test_pictures_come_at_growing_intervals():
     assert [step for step in range(1, 600) if due(step)] == [1, 2, 5, 10, 20, 50, 100, 200, 500]
+
+
+def picture(i: int) -> Image.Image:
+    return to_pil(torch.rand(3, 12, 12, generator=torch.Generator().manual_seed(i)))
+
+
+@pytest.fixture
+def half_broken(tmp_path):
+    """A folder of six pictures, one of which is no picture, and one of which ends too early."""
+    folder = tmp_path / "photos"
+    for i in range(6):
+        save_png(picture(i), folder / f"{i}.png")
+    (folder / "0.png").write_bytes(b"nothing")
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:200])
+    return folder
+
+
+def test_unreadable_pictures_are_named_in_the_run_and_a_limit_can_be_set(half_broken, tmp_path, capsys):
+    out = tmp_path / "run"
+    args = ["train", "ddpm", "laptop", "--data", str(half_broken), "--size", "8", "--out", str(out), "-q"]
+    args += ["--steps", "2", "--batch", "6", "--network.widths", "16", "32", "64", "--previews", "0"]
+    assert main(args) == 65
+    assert "1 of 6 pictures in" in capsys.readouterr().err
+    assert main([*args, "--max-bad", "40%"]) == 0
+    assert "2 pictures cannot be read" in capsys.readouterr().err
+    told = [json.loads(line) for line in (out / "bad_files.jsonl").read_text().splitlines()]
+    assert [item["file"] for item in told] == ["0.png", "1.png"]
+    assert "it is none of PNG" in told[0]["reason"]
+    config = json.loads((out / "config.json").read_text())
+    config["train"]["steps"] = 3
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "--out", str(out), "-q"]) == 65
+    assert main(["train", "--resume", "--out", str(out), "-q", "--max-bad", "0.4", "--previews", "0"]) == 0
+
+    whole = tmp_path / "whole"
+    for i in range(12):
+        save_png(picture(i), whole / f"{i}.png")
+    capsys.readouterr()
+    asked = ["--count", "12", "--steps", "2", "--solver", "ddim", "--data", str(whole), "-q"]
+    assert main(["evaluate", str(out), *asked]) == 0
+    assert "is not divided into train and test, so the pictures compared with" in capsys.readouterr().err
+
+
+def test_a_limit_is_a_share():
+    assert (share("0%"), share("12.5%"), share("1")) == (0.0, 0.125, 1.0)
+    for wrong in ("120%", "-0.1", "some"):
+        with pytest.raises(UsageError, match=r"--max-bad is a share such as 10% or 0.1, got"):
+            share(wrong)

@@ -112,12 +112,10 @@ class Toy(System[Request]):
         return torch.linalg.lstsq(self.matrix.weight.float(), flat.T).solution.T
 
 
-def write_run(folder: Path) -> Path:
+def write_run(folder: Path, config: ToyConfig = ToyConfig(), data: str = "shapes") -> Path:
     """A run folder of the toy."""
     torch.manual_seed(0)
-    toy = Toy(ToyConfig())
-    run = RunFolder.create(
-        folder, Recipe("toy", plain.to_dict(toy.config), data="shapes", size=toy.config.side)
-    )
+    toy = Toy(config)
+    run = RunFolder.create(folder, Recipe("toy", plain.to_dict(config), data=data, size=config.side))
     run.write_model(toy.state_dict())
     return folder

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sfumato.data.dataset import Dataset
     from sfumato.data.report import Report
 
+PICTURES = ("source", "image", "a", "b")
+"""The fields that hold pictures, in the order in which they are shown."""
 NAMED = 10
 """Files at fault that are named one by one, unless --json asks for all."""
 
@@ -34,7 +36,9 @@ class Options(Common):
     out: Path | None = None
     """Where to write a sheet of examples; .png, or .html for a page."""
     count: int = 24
-    """Examples on the sheet."""
+    """Examples on the sheet, or written as files."""
+    files: Path | None = None
+    """A new folder for examples as PNG files, with their captions, to be given to other commands."""
     split: str = "train"
     """Which part of the data."""
     size: Annotated[int | None, tyro.conf.arg(metavar="PIXELS")] = None
@@ -67,9 +71,12 @@ def main(options: Options) -> int:
     if options.out is not None:
         _sheet(opened, options.data, options.count, options.out)
         told["sheet"] = str(options.out)
+    if options.files is not None:
+        told["files"] = [str(path) for path in _files(opened, options.count, options.files)]
     talk.result(told)
-    if options.out is not None:
-        talk.line(str(options.out))
+    for path in (options.out, options.files):
+        if path is not None:
+            talk.line(str(path))
     return 0
 
 
@@ -117,18 +124,43 @@ def _named(what: str, lines: list[str], talk: Talk) -> None:
         talk.show(f"  {line}")
 
 
-def _sheet(data: Dataset, name: str, count: int, out: Path) -> None:
+def _some(data: Dataset, count: int) -> tuple[list[int], Mapping[str, Any], list[str]]:
+    """Numbers of examples from all over the data, the examples, and their fields that hold pictures."""
     import torch
-
-    from sfumato.apps import sheet
-    from sfumato.images import to_pil
 
     rows = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
     batch = data.batch(rows)
+    return rows.tolist(), batch, [field for field in PICTURES if field in batch]
+
+
+def _files(data: Dataset, count: int, folder: Path) -> list[Path]:
+    """Write examples as files; where they hold several pictures each, a subfolder for each kind."""
+    from sfumato.images import save_png, to_pil
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"'{folder}' is not empty; give --files a new folder")
+    rows, batch, shown = _some(data, count)
+    paths = []
+    for field in shown:
+        for i, row in enumerate(rows):
+            path = folder / (field if len(shown) > 1 else "") / f"{row:06d}.png"
+            save_png(to_pil(batch[field][i]), path)
+            paths.append(path)
+            if "caption" in batch:
+                path.with_suffix(".txt").write_text(batch["caption"][i] + "\n", encoding="utf-8")
+    return paths
+
+
+def _sheet(data: Dataset, name: str, count: int, out: Path) -> None:
+    from sfumato.apps import sheet
+    from sfumato.images import to_pil
+
+    rows, batch, shown = _some(data, count)
     said = _words(batch, data.facts.classes, len(rows))
     cells = [
-        sheet.Cell(to_pil(x), words, f"number {row}")
-        for x, words, row in zip(batch["image"], said, rows.tolist(), strict=True)
+        sheet.Cell(to_pil(batch[field][i]), said[i], f"number {row}{f', {field}' if len(shown) > 1 else ''}")
+        for i, row in enumerate(rows)
+        for field in shown
     ]
     title = f"{Path(name).name}: {len(data):,} examples"
     if out.suffix.lower() in (".html", ".htm"):

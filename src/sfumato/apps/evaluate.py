@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from sfumato.apps.bar import Bar, duration
-from sfumato.apps.talk import Common, table
+from sfumato.apps.talk import Common, counted, table
 from sfumato.errors import SfumatoError
+from sfumato.registry import DATASETS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sfumato.core.system import System
     from sfumato.data.dataset import Dataset
     from sfumato.metrics.features import FeatureSpace
-    from sfumato.metrics.results import Report
+    from sfumato.metrics.results import Report, Row
 
 PART = 64
 """Pictures reconstructed at once."""
@@ -64,23 +65,52 @@ class Options(Common):
     """cpu, cuda, cuda:1 ..."""
 
 
+@dataclass(frozen=True)
+class Tried:
+    """What a system made of fresh pictures."""
+
+    made: Tensor
+    wanted: Tensor | None
+    simple: Tensor | None
+    """What takes no learning: the given picture, or a plain enlargement."""
+    rows: Tensor
+    """Which examples they are."""
+
+
 def main(options: Options) -> int:
     """Generate, measure, write; the table goes to stdout."""
     from sfumato.apps.load import folder_of, load
+    from sfumato.apps.trial import Targets
     from sfumato.core.checkpoint import RunFolder
+    from sfumato.core.generate import Generate
     from sfumato.data import open_data
     from sfumato.metrics.report import evaluate
 
     talk, folder = options.talk, folder_of(options.run)
     recipe = RunFolder.open(folder).recipe
     where = options.data or recipe.data
-    train, held = open_data(where, size=recipe.size), _held(where, recipe.size)
     system = load(folder, precision=options.precision, device=options.device)
+    needs = system.needs - {"caption", "label"}  # which only training needs
+    train, held = open_data(where, size=recipe.size, needs=needs), _held(where, recipe.size, needs)
+    if where not in DATASETS and held is not None and held.facts.fingerprint == train.facts.fingerprint:
+        held = None
+        talk.warn(
+            f"'{where}' is not divided into train and test, so the pictures compared with are those it "
+            "learned from; put some aside into subfolders train and test before training"
+        )
     start = time.monotonic()
-    pixels, asked = _pictures(system, held or train, options)
-    talk.note(f"{len(pixels)} pictures in {duration(time.monotonic() - start)}; measuring")
+    fresh = train if held is None else held
+    tried = _tried(system, fresh, options)
+    if tried is None or Generate in system.tasks:
+        pixels, asked = _pictures(system, fresh, options)
+    else:
+        pixels, asked = tried.made, _asked(fresh, tried.rows)
+    if "image" not in train.facts.fields:
+        train, held = Targets(train), None if held is None else Targets(held)
+    talk.note(f"{counted(len(pixels), 'picture')} in {duration(time.monotonic() - start)}; measuring")
     spaces = _spaces(train, options.inception)
     report = evaluate(pixels, train, held=held, model=options.run, spaces=spaces, **asked)
+    report = dataclasses.replace(report, rows=(*(faithful(tried) if tried else ()), *report.rows))
     report = _gated(report, where)
     for warning in report.warnings:
         talk.warn(warning)
@@ -112,39 +142,73 @@ def _write(report: Report, options: Options, folder: Path) -> list[Path]:
 def _pictures(system: System[Any], fresh: Dataset, options: Options) -> tuple[Tensor, dict[str, Any]]:
     """What the system makes, and what each picture was asked to show, as the metrics want it."""
     from sfumato.apps.sample import Source, sample
-    from sfumato.core.request import Reconstruct
 
-    if Reconstruct in system.tasks:
-        return _reconstructions(system, fresh, options)
     request, asked = questions(system, fresh, options)
     with Bar("generating", options.talk) as bar:
         return sample(system, request, Source(options.run), report=bar.update).pixels, asked
 
 
-def _reconstructions(system: System[Any], fresh: Dataset, options: Options) -> tuple[Tensor, dict[str, Any]]:
-    """Fresh pictures through the system and back, with what is said of the originals."""
+def _tried(system: System[Any], fresh: Dataset, options: Options) -> Tried | None:
+    """What the system makes of fresh pictures, if it is one that answers pictures with pictures."""
     import torch
 
-    from sfumato.core.request import Images, Reconstruct
-    from sfumato.metrics.report import draw
+    from sfumato.apps.sample import answer
+    from sfumato.apps.trial import trial
 
-    originals = draw(fresh, options.count, seed=options.seed)
-    pixels = []
-    for start in range(0, len(originals.pixels), PART):
-        images = originals.pixels[start : start + PART]
-        with torch.no_grad():
-            events = system.run(Reconstruct(images=images, count=len(images), seed=options.seed + start))
-            pixels += [event.pixels.float().cpu() for event in events if isinstance(event, Images)]
-    asked = {"labels": originals.labels, "captions": originals.captions}
-    return torch.cat(pixels), {name: value for name, value in asked.items() if value is not None}
+    generator = torch.Generator().manual_seed(options.seed)
+    rows = torch.randperm(len(fresh), generator=generator)[: options.count]
+    made, wanted, simple = [], [], []
+    with Bar("trying", options.talk) as bar:
+        for start in range(0, len(rows), PART):
+            tried = trial(system, fresh.batch(rows[start : start + PART]), options.seed + start)
+            if tried is None:
+                return None
+            made.append(answer(system, tried.request).pixels.float().cpu())
+            wanted += [] if tried.wanted is None else [tried.wanted]
+            simple += [] if tried.simple is None else [tried.simple]
+            bar.update(min(1.0, (start + PART) / len(rows)))
+    return Tried(
+        torch.cat(made), torch.cat(wanted) if wanted else None, torch.cat(simple) if simple else None, rows
+    )
 
 
-def _held(where: str, size: int) -> Dataset | None:
+def _asked(fresh: Dataset, rows: Tensor) -> dict[str, Any]:
+    """What is said of examples, which is what answers to them should show."""
+    batch = fresh.batch(rows)
+    asked = {"labels": batch.get("label"), "captions": batch.get("caption")}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def faithful(tried: Tried) -> list[Row]:
+    """How near answers come to what should have come; the control is what takes no learning."""
+    from sfumato.metrics.psnr import psnr
+    from sfumato.metrics.results import Row
+    from sfumato.metrics.ssim import WINDOW, ssim
+
+    if tried.wanted is None or tried.made.shape != tried.wanted.shape:
+        return []
+    control = tried.simple
+    if control is None:  # the mean picture, which says nothing about any
+        control = tried.wanted.mean(0, keepdim=True).expand_as(tried.wanted)
+    measures = {"PSNR (dB)": psnr}
+    if min(tried.made.shape[2:]) >= WINDOW:
+        measures["SSIM"] = ssim
+    rows, count = [], len(tried.made)
+    for name, measure in measures.items():
+        values = measure(tried.made, tried.wanted)
+        spread = (values.std() / count**0.5).item() if count > 1 else None
+        worthless = measure(control, tried.wanted).mean().item()
+        row = Row(name, values.mean().item(), count, "pixels", "high", spread, "standard error")
+        rows.append(dataclasses.replace(row, control=worthless))
+    return rows
+
+
+def _held(where: str, size: int, needs: frozenset[str]) -> Dataset | None:
     """Pictures the run has not seen, if the data sets some aside."""
     from sfumato.data import open_data
 
     try:
-        return open_data(where, split="test", size=size)
+        return open_data(where, split="test", size=size, needs=needs)
     except SfumatoError:
         return None
 

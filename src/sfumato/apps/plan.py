@@ -37,6 +37,8 @@ class Plan:
     config: Any
     data: Dataset
     out: Path
+    max_bad: float | None = None
+    """Share of pictures that may be unreadable; None means the data's own limit."""
 
     @property
     def train(self) -> TrainConfig:
@@ -69,6 +71,7 @@ class Plan:
             data=self.recipe.data,
             size=self.recipe.size,
             train=overrides,
+            max_bad=self.max_bad,
         )
 
     def lines(self, system: System[Any]) -> list[tuple[str, str]]:
@@ -107,6 +110,7 @@ def new(
     base: Path | None = None,
     base_steps: int | None = None,
     allow_network: bool = False,
+    max_bad: float | None = None,
 ) -> Plan:
     """Plan a new run. ``train`` overrides fields of TrainConfig, ``settings`` (as on the command line) the
     system's own; an unknown name of anything is a ``UsageError`` with a suggestion."""
@@ -118,7 +122,7 @@ def new(
         )
     config: Any = override(chosen.config, settings, f"{system} {preset}")
     size = size or chosen.size
-    opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network)
+    opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network, max_bad=max_bad)
     config = kind.fit(config, opened.facts)
     recipe = Recipe(
         system=system,
@@ -129,7 +133,7 @@ def new(
         preset=preset,
         base=_base(chosen, out, base, base_steps),
     )
-    return Plan(recipe, kind, config, opened, out)
+    return Plan(recipe, kind, config, opened, out, max_bad)
 
 
 def _base(preset: Preset, out: Path, given: Path | None, steps: int | None) -> dict[str, Any] | None:
@@ -149,12 +153,13 @@ def find_preset(system: str, preset: str) -> tuple[type[System[Any]], Preset, st
     return kind, kind.presets[name], name
 
 
-def resumed(out: Path) -> Plan:
+def resumed(out: Path, max_bad: float | None = None) -> Plan:
     """The plan of a run that was begun before."""
     recipe = RunFolder.open(out).recipe
     kind: type[System[Any]] = find(recipe.system, SYSTEMS, "system")
     config: Any = plain.from_dict(kind.Config, recipe.config)
-    return Plan(recipe, kind, config, open_data(recipe.data, size=recipe.size, needs=kind.needs), out)
+    opened = open_data(recipe.data, size=recipe.size, needs=kind.needs, max_bad=max_bad)
+    return Plan(recipe, kind, config, opened, out, max_bad)
 
 
 def override(config: Any, settings: Sequence[str], what: str) -> Any:
@@ -178,17 +183,8 @@ def override(config: Any, settings: Sequence[str], what: str) -> Any:
 
 TRAINING = frozenset(
     {
-        "steps",
-        "batch",
-        "accumulate",
-        "seed",
-        "precision",
-        "size",
-        "data",
-        "out",
-        "resume",
-        "tensorboard",
-        "device",
+        *("steps", "batch", "accumulate", "seed", "precision", "size", "data"),
+        *("out", "resume", "max-bad", "previews", "tensorboard", "device"),
     }
 )
 """Options of the verb itself, for suggestions."""

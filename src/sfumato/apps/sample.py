@@ -76,7 +76,7 @@ def others(task: type[Request]) -> str:
         told.append(f"models that can: {', '.join(models)} (--model {models[0]})")
     if systems:
         told.append(
-            f"systems that can once trained: {', '.join(systems)} (sfumato train {systems[0]} --out RUN)"
+            f"systems that can, once trained: {', '.join(systems)} (sfumato train {systems[0]} --out RUN)"
         )
     sentence = "; ".join(told) or "no system can as yet"
     return sentence[0].upper() + sentence[1:]

@@ -11,19 +11,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import tyro
 from tyro.conf import Positional, Suppress
 
 from sfumato.apps import facts
-from sfumato.apps.talk import Common, Talk, write
+from sfumato.apps.talk import Common, Talk, counted, write
 from sfumato.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from sfumato.apps.plan import Plan
     from sfumato.core.system import System
     from sfumato.core.trainer import Trainer
+    from sfumato.data.dataset import Dataset
+    from sfumato.data.folder import Unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class Options(Common):
     """A finished run to build on, in place of training the preset's first stage."""
     base_steps: int | None = None
     """How many steps the first stage takes, where there is one."""
+    max_bad: str | None = None
+    """How many of your own pictures may be unreadable; by default 10%."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..."""
     previews: int | None = None
@@ -75,6 +79,18 @@ class Options(Common):
     allow_network: bool = False
     """Let missing public data be downloaded."""
     settings: Suppress[tuple[str, ...]] = ()
+
+
+BAD_FILES = "bad_files.jsonl"
+"""In the run folder: pictures that could not be read, one a line."""
+
+
+@runtime_checkable
+class Skipping(Protocol):
+    """Data that leaves out what it cannot read."""
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]: ...
 
 
 TRAIN_FIELDS = ("steps", "batch", "accumulate", "seed", "precision", "save_every", "log_every")
@@ -92,8 +108,9 @@ def main(options: Options) -> int:
     from sfumato.apps import plan as plans
 
     device.setup()
+    max_bad = None if options.max_bad is None else share(options.max_bad)
     if options.resume and options.out is not None:
-        plan = plans.resumed(options.out)
+        plan = plans.resumed(options.out, max_bad)
     else:
         plan = plans.new(
             options.system,
@@ -106,6 +123,7 @@ def main(options: Options) -> int:
             base=options.base,
             base_steps=options.base_steps,
             allow_network=options.allow_network,
+            max_bad=max_bad,
         )
     code = Training(options.device, options.tensorboard, talk, first, options.previews).carry_out(plan)
     if code == 0 and first:
@@ -139,6 +157,38 @@ def _check(options: Options) -> None:
         and os.environ.get("RANK", "0") == "0"
     ):
         raise UsageError(f"'{options.out}' already holds a run; go on with --resume, or choose another --out")
+
+
+def share(text: str) -> float:
+    """A share as people write it.
+
+    >>> share("10%"), share("0.25")
+    (0.1, 0.25)
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UsageError(f"--max-bad is a share such as 10% or 0.1, got '{text}'")
+    return value
+
+
+def name_bad_files(data: Dataset, out: Path, talk: Talk, known: int = 0) -> int:
+    """Write which pictures of a folder could not be read, and why, into the run; return how many they are.
+
+    Nothing happens if no more are found than were ``known``.
+    """
+    bad = data.unreadable if isinstance(data, Skipping) else ()
+    if len(bad) <= known:
+        return known
+    from sfumato.core import durable
+
+    path = out / BAD_FILES
+    lines = (json.dumps({"file": item.file, "reason": item.reason}, ensure_ascii=False) for item in bad)
+    durable.write_text(path, "\n".join(lines) + "\n")
+    talk.warn(f"{counted(len(bad), 'picture')} cannot be read and will be left out; '{path}' names them")
+    return len(bad)
 
 
 def free_folder(system: str, preset: str) -> Path:
@@ -208,9 +258,14 @@ class Training:
         watch = Watch(
             trainer, plan.data, plan.out, self.talk, curves=curves, first=self.first, previews=self.previews
         )
-        with stopping_on_signals(trainer, self.talk) as signals, Bar("training", self.talk) as bar:
-            for report in trainer.run():
-                watch.see(report, bar)
+        known = name_bad_files(plan.data, plan.out, self.talk) if self.first else 0
+        try:
+            with stopping_on_signals(trainer, self.talk) as signals, Bar("training", self.talk) as bar:
+                for report in trainer.run():
+                    watch.see(report, bar)
+        finally:  # some are found only when they are decoded
+            if self.first:
+                name_bad_files(plan.data, plan.out, self.talk, known)
         if curves is not None:
             curves.close()
         if trainer.state == "stopped":

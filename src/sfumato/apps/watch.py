@@ -13,7 +13,8 @@ import torch
 from sfumato import images
 from sfumato.apps.bar import Bar, duration
 from sfumato.apps.talk import Talk, write
-from sfumato.core.request import Images, Reconstruct
+from sfumato.apps.trial import side_by_side, trial
+from sfumato.core.request import Images
 from sfumato.core.system import System
 from sfumato.core.trainer import Report, Trainer
 from sfumato.data.dataset import Dataset
@@ -23,6 +24,8 @@ MEASURED = 3
 """Steps after which the time to go is first told."""
 LARGE = 64
 """Side in pixels from which fewer preview pictures are made."""
+FEW = 4
+"""Examples shown one below the other; more stand in two columns."""
 PREVIEWS = {True: 4, False: 16}
 """Preview pictures: of large pictures, of small ones."""
 
@@ -104,31 +107,36 @@ class Watch:
     def _grid(self, step: int) -> None:
         """All processes make the pictures, for each holds a part of the weights; the first writes them."""
         with self.trainer.averaged():
-            pixels = preview(self.trainer, self.data, self.previews)
-        if pixels is not None and self.first:
+            shown = preview(self.trainer, self.data, self.previews)
+        if shown is not None and self.first:
             path = self.folder / "samples" / f"{step:06d}.png"
-            images.save_png(images.grid(pixels), path, {"step": step})
+            images.save_png(images.grid(*shown), path, {"step": step})
             self.last_grid = path
 
 
 @torch.no_grad()
-def preview(trainer: Trainer, data: Dataset, wanted: int | None = None) -> torch.Tensor | None:
-    """Pictures that show how training goes; none if there is nothing to see or training is to stop."""
+def preview(
+    trainer: Trainer, data: Dataset, wanted: int | None = None
+) -> tuple[torch.Tensor, int | None] | None:
+    """Pictures that show how training goes, and in how many columns they lie (None: as many as rows).
+
+    None if there is nothing to see or training is to stop. What systems make of pictures lies beside these.
+    """
     system, facts = trainer.system, data.facts
     count = PREVIEWS[max(facts.height, facts.width) > LARGE] if wanted is None else wanted
     if count < 1:
         return None
     system.eval()
     request = system.preview(count, seed=trainer.config.seed)
-    if request is None and Reconstruct in system.tasks:
-        originals = data.batch(torch.arange(min(len(data), (count + 1) // 2)))["image"]
-        request = Reconstruct(images=originals, count=len(originals))
-    if request is None:
+    if request is not None:
+        answer = _answer(system, request, trainer)
+        return None if answer is None else (answer, None)
+    tried = trial(system, data.batch(torch.arange(min(len(data), (count + 1) // 2))), trainer.config.seed)
+    if tried is None or (answer := _answer(system, tried.request, trainer)) is None:
         return None
-    answer = _answer(system, request, trainer)
-    if answer is not None and isinstance(request, Reconstruct):
-        return torch.stack([request.images, answer.float().cpu()], dim=1).flatten(0, 1)
-    return answer
+    shown = side_by_side(tried, answer)
+    each = len(shown) // len(answer)
+    return shown, each * (2 if len(answer) > FEW else 1)
 
 
 def _answer(system: System[Any], request: Any, trainer: Trainer) -> torch.Tensor | None:
@@ -156,8 +164,11 @@ def left(report: Report, batch: int) -> float:
 
 def words(report: Report, values: Mapping[str, float], batch: int) -> str:
     """Step, speed, time to go, losses, and the share of time spent waiting for data."""
-    parts = [
-        f"{name.split('/')[-1]} {value:.4g}" for name, value in values.items() if not name.endswith("/norm")
+    losses = {name: value for name, value in values.items() if not name.endswith("/norm")}
+    last = [name.split("/")[-1] for name in losses]
+    parts = [  # of players who lose alike, the name is told too
+        f"{name.replace('/', ' ') if last.count(short) > 1 else short} {value:.4g}"
+        for (name, value), short in zip(losses.items(), last, strict=True)
     ]
     told = [
         f"step {report.step}/{report.steps}",
