@@ -14,6 +14,7 @@ in --out and not run again.
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -36,7 +37,7 @@ from sfumato.metrics.precision_recall import precision_recall
 from sfumato.systems.autoencoders.vae import VAE
 
 Arm = Literal["ours", "pythae", "pythae-falling", "autoencoder"]
-PRESET = VAE.presets["laptop"]
+PRESET = VAE.presets["fashion"]
 FIRST_SEED = 1_000_000
 
 
@@ -57,6 +58,7 @@ class Args:
 
 def main(args: Args) -> None:
     torch.set_num_threads(1)
+    os.environ["TQDM_DISABLE"] = "1"
     args.out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         for arm in args.arms:
@@ -116,7 +118,7 @@ Trained = tuple[System[Any], Callable[[Tensor], dict[str, float]]]
 
 def ours(args: Args, seed: int, name: Literal["vae", "ae"] = "vae") -> Trained:
     folder = args.out / f"{name}-{seed}"
-    sfumato.train(name, "laptop", out=folder, steps=steps(args), seed=seed, quiet=True)
+    sfumato.train(name, "fashion", out=folder, steps=steps(args), seed=seed, quiet=True)
     return sfumato.load(folder, precision="fp32", device="cpu"), nothing
 
 

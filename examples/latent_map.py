@@ -10,7 +10,7 @@ from sfumato import images
 
 
 def main(
-    preset: str = "digits-map",
+    preset: str = "map",
     steps: int | None = None,
     side: int = 20,
     run: Path = Path("runs/map"),

@@ -46,8 +46,8 @@ def trained(folder, preset: str, **settings: object) -> VQVAE:
 
 
 def test_restarts_keep_the_book_in_use_and_that_pays(tmp_path):
-    error, used, right = told(trained(tmp_path / "run", "laptop"), "with restarts")
-    control = trained(tmp_path / "control", "laptop", **{"book.restart": 0.0})
+    error, used, right = told(trained(tmp_path / "run", "fashion"), "with restarts")
+    control = trained(tmp_path / "control", "fashion", **{"book.restart": 0.0})
     worse, idle, _ = told(control, "without")
     assert used >= 0.5 * 256
     assert used > 1.5 * idle

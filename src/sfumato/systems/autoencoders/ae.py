@@ -167,7 +167,7 @@ def fitted(network: BottleneckConfig, facts: Facts) -> BottleneckConfig:
 DIGITS = BottleneckConfig(height=8, width=8, hidden=(200,), latent=8)
 LECTURE = BottleneckConfig(convs=(32, 64), hidden=(), latent=64)
 _SETTLING = OptimConfig(lr=1e-3, clip=0.0, decay=0.5)
-_DIGITS = Preset(
+_LAPTOP = Preset(
     AutoencoderConfig(DIGITS, optim=_SETTLING),
     data="digits",
     size=8,
@@ -180,10 +180,10 @@ _FASHION = Preset(
     train=TrainConfig(steps=2345, batch=128, ema=0.999),
 )
 Autoencoder.presets = {
-    "laptop": _FASHION,
+    "laptop": _LAPTOP,
+    "plane": replace(_LAPTOP, config=replace(_LAPTOP.config, network=replace(DIGITS, latent=2))),
+    "fashion": _FASHION,
     "denoising": replace(_FASHION, config=replace(_FASHION.config, noise=0.5)),
-    "digits": _DIGITS,
-    "digits-2": replace(_DIGITS, config=replace(_DIGITS.config, network=replace(DIGITS, latent=2))),
     "lecture": Preset(
         AutoencoderConfig(LECTURE), data="fashion", size=28, train=TrainConfig(steps=5900, batch=512, ema=0.0)
     ),

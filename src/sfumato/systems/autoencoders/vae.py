@@ -114,23 +114,23 @@ class VAE(VectorCoder):
 
 
 _SETTLING = OptimConfig(lr=1e-3, clip=0.0, decay=0.5)
+_LAPTOP = Preset(
+    VAEConfig(DIGITS, optim=_SETTLING),
+    data="digits",
+    size=8,
+    train=TrainConfig(steps=6000, batch=128, ema=0.999),
+)
 _FASHION = Preset(
     VAEConfig(optim=_SETTLING),
     data="fashion",
     size=28,
     train=TrainConfig(steps=2345, batch=128, ema=0.999),
 )
-_DIGITS = Preset(
-    VAEConfig(DIGITS, optim=_SETTLING),
-    data="digits",
-    size=8,
-    train=TrainConfig(steps=6000, batch=128, ema=0.999),
-)
 VAE.presets = {
-    "laptop": _FASHION,
-    "map": replace(_FASHION, config=replace(_FASHION.config, network=BottleneckConfig(latent=2))),
-    "digits": _DIGITS,
-    "digits-map": replace(_DIGITS, config=replace(_DIGITS.config, network=replace(DIGITS, latent=2))),
+    "laptop": _LAPTOP,
+    "map": replace(_LAPTOP, config=replace(_LAPTOP.config, network=replace(DIGITS, latent=2))),
+    "fashion": _FASHION,
+    "fashion-map": replace(_FASHION, config=replace(_FASHION.config, network=BottleneckConfig(latent=2))),
     "grey": replace(_FASHION, config=replace(_FASHION.config, likelihood=DiscretisedLogistic())),
     "lecture": replace(_FASHION, config=VAEConfig(replace(LECTURE, latent=2), Gaussian())),
     "paper": Preset(

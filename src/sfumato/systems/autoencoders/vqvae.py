@@ -235,8 +235,8 @@ SMALL = AutoencoderConfig(latent_channels=32, widths=(64,), blocks=1, groups=8, 
 _MUON = OptimConfig(kind="muon", lr=4e-3, betas=(0.9, 0.99), warmup=50, decay=0.4)
 _LAPTOP = Preset(
     VQVAEConfig(SMALL, Hard(256), Gaussian(0.2), optim=_MUON),
-    data="fashion",
-    size=28,
+    data="single-shapes",
+    size=32,
     train=TrainConfig(steps=1000, batch=32, ema=0.0),
 )
 _SHAPES = replace(_LAPTOP, data="shapes", size=64, train=TrainConfig(steps=4000, batch=16, ema=0.0))
@@ -251,14 +251,11 @@ _CRITIC = VQVAEConfig(
     optim=_MUON,
     critic_optim=OptimConfig(lr=2e-4, betas=(0.5, 0.9)),
 )
+_SOFT = Soft(256, kl=1.0, kl_steps=200, cool_steps=800)
 VQVAE.presets = {
     "laptop": _LAPTOP,
-    "dvae": replace(
-        _LAPTOP,
-        config=VQVAEConfig(
-            SMALL, Soft(256, kl=1.0, kl_steps=200, cool_steps=800), LogitLaplace(), optim=_MUON
-        ),
-    ),
+    "fashion": replace(_LAPTOP, data="fashion", size=28),
+    "dvae": replace(_LAPTOP, config=VQVAEConfig(SMALL, _SOFT, LogitLaplace(), optim=_MUON)),
     "shapes": _SHAPES,
     "vqgan": replace(_SHAPES, config=_CRITIC),
 }
