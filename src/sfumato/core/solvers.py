@@ -80,10 +80,15 @@ def ancestral(
 def _deviation(belief: Belief, small: float, large: float, variance: Variance) -> float | Tensor:
     if variance != "learned":
         return small if variance == "small" else large
+    share = (learned_of(belief) + 1) / 2
+    return (share * math.log(large) + (1 - share) * math.log(max(small, 1e-20))).exp()
+
+
+def learned_of(belief: Belief) -> Tensor:
+    """The variance a network has learned; ``UsageError`` if it has not."""
     if belief.variance is None:
         raise UsageError("This network has not learned a variance; use the variance 'small' or 'large'.")
-    share = (belief.variance + 1) / 2
-    return (share * math.log(large) + (1 - share) * math.log(max(small, 1e-20))).exp()
+    return belief.variance
 
 
 @torch.no_grad()
