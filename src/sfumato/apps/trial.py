@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sfumato.core.request import Reconstruct, Request, Translate, Upscale
+from sfumato.core.request import Generate, Reconstruct, Request, Translate, Upscale
 from sfumato.core.system import System
 from sfumato.data.dataset import Dataset, Facts
 
@@ -33,7 +33,12 @@ class Trial:
 
 
 def trial(system: System[Any], batch: Mapping[str, Any], seed: int) -> Trial | None:
-    """The request that examples make of a system which answers pictures with pictures; else None."""
+    """The request that examples make of a system which answers pictures with pictures; else None.
+
+    What also makes new pictures, as a VAE does, is judged by those.
+    """
+    if Generate in system.tasks:
+        return None
     if Reconstruct in system.tasks:
         x = batch["image"]
         return Trial(Reconstruct(images=x, count=len(x), seed=seed), x, x)
