@@ -70,6 +70,9 @@ class ShapesOracle(Reader):
         seen = self.look(pixels)
         return list(self.cell(seen).split(_HEADS, dim=2)), self.background(seen.mean(1))
 
+    def ends(self) -> tuple[nn.Module, ...]:
+        return self.stem, self.cell, self.background
+
     def seen(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Averaged over the cells."""
         return self.look(pixels).mean(1)

@@ -58,6 +58,9 @@ class FacesOracle(Reader):
             maps.append(conv(silu(norm(maps[-1]))))
         return maps
 
+    def ends(self) -> tuple[nn.Module, ...]:
+        return self.stem, self.decide
+
     def seen(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         last = silu(self.norms[-1](self.stages(pixels)[-1]))
         return silu(self.hidden(last.flatten(1)))

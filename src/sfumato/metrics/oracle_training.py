@@ -20,7 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
+from sfumato.core.optim import optimiser_of
 from sfumato.core.rng import mix
+from sfumato.core.system import OptimConfig, Player
 from sfumato.data.shapes.render import render
 from sfumato.data.shapes.scene import (
     ATTRIBUTES,
@@ -43,6 +45,9 @@ from sfumato.metrics.reader import FOLDER, SIDE, OracleConfig, Reader, save_read
 
 log = logging.getLogger(__name__)
 
+_FALLING = 0.7
+"""Share of the steps over which the learning rate falls under Muon."""
+
 
 @dataclass(frozen=True)
 class OracleTraining:
@@ -54,6 +59,8 @@ class OracleTraining:
     batch: int = 32
     lr: float = 3e-3
     warmup: int = 100
+    muon: bool = False
+    """Whether matrices move by Muon, which takes two thirds of the steps; all else by AdamW."""
 
 
 TRAININGS = {
@@ -127,19 +134,36 @@ def descend(
     oracle: Reader, training: OracleTraining, loss_at: Callable[[int], Float[Tensor, ""]]
 ) -> Iterator[tuple[int, float]]:
     """Train any reader on the losses of its lessons; yields step and loss after every hundredth step."""
-    optimiser = torch.optim.AdamW(oracle.parameters(), lr=training.lr, weight_decay=0.01)
+    move = _by_muon(oracle, training) if training.muon else _by_adam(oracle, training)
     for step in range(training.steps):
-        left = (training.steps - step) / training.steps
-        for group in optimiser.param_groups:
-            group["lr"] = training.lr * min((step + 1) / training.warmup, 1.5 * left, 1.0)
         with autocast("auto", torch.device("cpu")):
             loss = loss_at(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
+        move(step)
+        oracle.zero_grad()
         if (step + 1) % 100 == 0 or step + 1 == training.steps:
             yield step + 1, float(loss.detach())
+
+
+def _by_adam(oracle: Reader, training: OracleTraining) -> Callable[[int], None]:
+    optimiser = torch.optim.AdamW(oracle.parameters(), lr=training.lr, weight_decay=0.01)
+
+    def move(step: int) -> None:
+        left = (training.steps - step) / training.steps
+        for group in optimiser.param_groups:
+            group["lr"] = training.lr * min((step + 1) / training.warmup, 1.5 * left, 1.0)
+        optimiser.step()
+
+    return move
+
+
+def _by_muon(oracle: Reader, training: OracleTraining) -> Callable[[int], None]:
+    config = OptimConfig(
+        kind="muon", lr=training.lr, weight_decay=0.01, warmup=training.warmup, decay=_FALLING
+    )
+    player = Player((oracle,), config, ends=oracle.ends())
+    return optimiser_of(player, training.steps, torch.bfloat16).step
 
 
 def examine(

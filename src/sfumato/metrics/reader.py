@@ -59,6 +59,10 @@ class Reader(nn.Module, abc.ABC):
     def stages(self, pixels: Float[Tensor, "n c h w"], side: int = SIDE) -> list[Tensor]:
         """Maps after the convolutions, fine to coarse, of pictures scaled to ``side``: for critics."""
 
+    @abc.abstractmethod
+    def ends(self) -> tuple[nn.Module, ...]:
+        """Layers where pictures come in and answers go out."""
+
     def admitted(self, pixels: Float[Tensor, "n c h w"], side: int = SIDE) -> Float[Tensor, "n 3 s s"]:
         """Pictures as the network wants them; a judge refuses those that carry a gradient."""
         if self.judge and pixels.requires_grad:
