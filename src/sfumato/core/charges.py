@@ -14,7 +14,7 @@ from sfumato.errors import UsageError
 
 
 def charges(
-    points: Float[Tensor, "k *d"], process: Process, weights: Float[Tensor, " k"] | None = None
+    points: Float[Tensor, "k ..."], process: Process, weights: Float[Tensor, " k"] | None = None
 ) -> Denoise:
     """What a perfect network would answer that has learned these points by heart, with these shares.
 

@@ -1,7 +1,7 @@
 """What noise looks like: three kernels, of which two have a knob that turns them into the first.
 
-A kernel draws n of ``x = alpha x0 + sigma n`` and knows its density. Below, ``sigma`` is relative to alpha,
-one number an example, and ``size`` is how many numbers an example has. All kernels are aligned, so that grids,
+A kernel draws n of ``x = alpha x0 + sigma n`` and knows its density. Here ``sigma`` is relative to alpha, one
+number an example, and ``size`` is how many numbers an example has. All kernels are aligned, so that grids,
 networks and weights made for Gaussian noise serve them as they are.
 
 Besides diffusion these are the processes of Xu et al. 2023 (PFGM++, arXiv 2302.04265) and of Liu et al. 2023
@@ -158,7 +158,7 @@ class Yukawa(Kernel):
     def log_density(
         self, square: Float[Tensor, "b k"], sigma: Float[Tensor, "b 1"], size: int
     ) -> Float[Tensor, "b k"]:
-        """2 (m / 2 pi)^nu T e^(m T) rho^-nu K_nu(m rho), with rho^2 = |x - x0|^2 + T^2, nu = (size + 1) / 2."""
+        """2 (m / 2 pi)^nu T e^(m T) rho^-nu K_nu(m rho): rho^2 = |x - x0|^2 + T^2, nu = (size + 1) / 2."""
         a = self.mass * self.time(sigma, size)
         apart = self.mass**2 * square.double()
         rho, nu = (a**2 + apart).sqrt(), (size + 1) / 2
@@ -169,7 +169,7 @@ class Yukawa(Kernel):
     def gain(
         self, square: Float[Tensor, "b k"], sigma: Float[Tensor, "b 1"], size: int
     ) -> Float[Tensor, "b k"]:
-        """Fixed quantiles of the radius stay where they are in the crowd, or x follows the field's (x - x0) / T."""
+        """x keeps its rank among all distances from x0, or follows the field's dx / dT = (x - x0) / T."""
         same = radial.alignment(size)
         a = same.time(self.mass * sigma.double())
         if self.gauge == "field":

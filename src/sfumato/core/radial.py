@@ -23,7 +23,7 @@ right tail is the longer one."""
 
 
 def bessel_k_ratio(order: float, z: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """K_(order+1)(z) / K_order(z) for orders -1/2, 0, 1/2, 1 ...: the recurrence, upwards, where it is stable.
+    """K_(order+1)(z) / K_order(z) for orders -1/2, 0, 1/2, 1 ...: the recurrence, upwards, as is stable.
 
     >>> round(float(bessel_k_ratio(0.5, torch.tensor(2.0).double())), 3)  # 1 + 1 / z
     1.5
@@ -59,7 +59,7 @@ def _first_ratio(order: float, z: Tensor) -> tuple[Tensor, float]:
 def growth(square: Float[Tensor, "*s"], a: Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
     """d ln R / d ln a of a vector that keeps its rank among all, where R^2 is ``square``.
 
-    At a fixed rank ln u grows by V = 2 - sqrt(2 pi u) erfcx((u + a) / sqrt(2 u)), which follows from the law's
+    At a fixed rank ln u grows by V = 2 - sqrt(2 pi u) erfcx((u + a) / sqrt(2 u)), as follows from the law's
     distribution function; R grows by half the mean of V over what u may be, given R. 1 where noise is
     Cauchy's, 1/2 where it is Gaussian.
     """
