@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from sfumato.compat.stylegan import NVIDIA, ROSINALITY, read
 from sfumato.core.adversarial import Game, PathLength, critic_loss, generator_loss, gradient_penalty, r1
 from sfumato.core.augmentation import Augmentation, AugmentConfig
 from sfumato.core.latent import walk
@@ -95,6 +97,7 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
 
     tasks = (Generate, Mix, Walk, Invert)
     Config = StyleGANConfig
+    published = frozenset({NVIDIA, ROSINALITY})
     config: StyleGANConfig
     seen: Tensor
 
@@ -115,6 +118,14 @@ class StyleGAN(System[Generate | Mix | Walk | Invert]):
     def fit(cls, config: StyleGANConfig, facts: Facts) -> StyleGANConfig:
         shape = replace(config.network, channels=facts.channels, height=facts.height, width=facts.width)
         return replace(config, network=shape)
+
+    @classmethod
+    def from_file(cls, path: Path) -> StyleGAN:
+        """A pickle of NVIDIA's, or a file of rosinality's port; without a critic there, ours is untrained."""
+        found = read(path)
+        system = cls(StyleGANConfig(found.network))
+        system.load_state_dict(system.state_dict() | dict(found.tensors))
+        return system
 
     @property
     def channels(self) -> int:
