@@ -1,4 +1,4 @@
-"""Public weight files of PyTorch (``.pth``, ``.pt``): tensors by name, and no code from the file is run."""
+"""Public weight files of PyTorch (``.pth``, ``.pt``, NVIDIA's ``.pkl``): tensors by name, and no code from the file is run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.compat.persistent import SUFFIX, read_records
 from sfumato.errors import DataError
 
-SUFFIXES = (".pth", ".pt")
+SUFFIXES = (".pth", ".pt", SUFFIX)
 PARALLEL = "module."
 """What ``DataParallel`` puts before every name."""
 
@@ -20,8 +21,12 @@ PARALLEL = "module."
 def read_pth(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; those of mappings within mappings are named ``outer/inner``.
 
-    Raises ``DataError`` if the file is damaged, holds more than tensors and plain values, or no tensors.
+    Of NVIDIA's pickles, the tensors of every network. Raises ``DataError`` if the file is damaged, holds more
+    than tensors and plain values, or no tensors.
     """
+    if path.suffix == SUFFIX:
+        records = read_records(path)
+        return {name: t for key, record in records.items() for name, t in record.tensors(f"{key}/").items()}
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
