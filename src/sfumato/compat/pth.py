@@ -1,4 +1,4 @@
-"""Public weight files of PyTorch (``.pth``, ``.pt``, NVIDIA's ``.pkl``): tensors by name, and no code from the file is run."""
+"""Public weight files of PyTorch (``.pth``, ``.pt``, ``.pkl``): tensors by name, and no code in them is run."""
 
 from __future__ import annotations
 
