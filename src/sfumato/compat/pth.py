@@ -1,4 +1,4 @@
-"""Public weight files of PyTorch (``.pth``, ``.pt``, ``.pkl``): tensors by name, and no code in them is run."""
+"""Public weight files of PyTorch (``.pth``, ``.pt``, ``.pkl``): tensors by name; no code in them is run."""
 
 from __future__ import annotations
 
