@@ -94,7 +94,11 @@ def test_weights_are_scattered_as_published():
         m for m in ResnetTranslator(ResnetTranslatorConfig(width=32)).modules() if isinstance(m, nn.Conv2d)
     ]
     assert all(abs(conv.weight.std().item() / SPREAD - 1) < 0.1 and not conv.bias.any() for conv in convs)
-    norms = [m for m in TranslatorUNet(TranslatorUNetConfig(width=16)).modules() if isinstance(m, nn.InstanceNorm2d)]
+    norms = [
+        m
+        for m in TranslatorUNet(TranslatorUNetConfig(width=16)).modules()
+        if isinstance(m, nn.InstanceNorm2d)
+    ]
     scales = torch.cat([norm.weight for norm in norms])
     assert abs(scales.mean().item() - 1) < 0.01
     assert abs(scales.std().item() / SPREAD - 1) < 0.1
