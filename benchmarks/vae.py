@@ -158,13 +158,15 @@ def theirs(args: Args, seed: int, *, falling: bool = False) -> Trained:
         "decoder.layers.0": ("decoder.layers.0.0",),
         "decoder.layers.2": ("decoder.layers.1.0",),
     }
-    system.load_state_dict(
-        {
-            f"{name}.{part}": torch.cat([theirs[f"{source}.{part}"] for source in sources])
-            for name, sources in renamed.items()
-            for part in ("weight", "bias")
-        }
-    )
+    weights = {
+        f"{name}.{part}": torch.cat([theirs[f"{source}.{part}"] for source in sources])
+        for name, sources in renamed.items()
+        for part in ("weight", "bias")
+    }
+    first = weights["encoder.layers.1.weight"]  # It knows pixels from 0 to 1; ours are from -1 to 1.
+    weights["encoder.layers.1.bias"] = weights["encoder.layers.1.bias"] + first.sum(1) / 2
+    weights["encoder.layers.1.weight"] = first / 2
+    system.load_state_dict(weights)
 
     @torch.no_grad()
     def beside(fresh: Tensor) -> dict[str, float]:

@@ -155,8 +155,8 @@ class Autoencoder(VectorCoder):
     def _remember(self, z: Tensor) -> None:
         """Let mean and covariance follow those of this batch."""
         self.mean.lerp_(z.mean(0), 1 - FORGET)
-        apart = z - self.mean
-        self.covariance.lerp_(apart.T @ apart / len(z), 1 - FORGET)
+        apart = z - self.mean  # Products below, not a matrix product, which autocast would round.
+        self.covariance.lerp_((apart[:, :, None] * apart[:, None]).mean(0), 1 - FORGET)
 
 
 def fitted(network: BottleneckConfig, facts: Facts) -> BottleneckConfig:
