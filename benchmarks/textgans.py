@@ -1,8 +1,9 @@
 """How faithfully a text GAN draws one shape in few words: fresh captions, held-out pairs, a control.
 
-The evaluation oracle reads the pictures, which it scales from 32 to its 64 pixels. A picture counts only if
-it shows exactly one object; then its colour, its shape, "both", and the "whole" of what was said. The
-control holds pictures against the captions of others.
+The evaluation oracle reads scenes of nine cells, so each picture is put into the middle of one on the same
+ground, 96 pixels a side, which the oracle scales to its 64. A picture counts only if it then shows exactly
+one object; if so its colour, its shape, "both", and the "whole" of what was said. The control holds pictures
+against the captions of others.
 
 Example: python -m benchmarks.textgans runs/dfgan-laptop
 """
@@ -20,7 +21,8 @@ from sfumato import load
 from sfumato.core.generate import Generate
 from sfumato.core.request import Images
 from sfumato.core.system import System
-from sfumato.data.shapes import one_shape, read, satisfies
+from sfumato.data.shapes import OneShape, read, satisfies
+from sfumato.data.shapes.single import in_a_scene
 from sfumato.device import setup
 from sfumato.metrics.frechet import Moments, frechet_distance
 from sfumato.metrics.oracle import evaluation_oracle
@@ -49,7 +51,7 @@ class Faith:
 
 def scenes(split: str, count: int, size: int) -> tuple[Tensor, list[str]]:
     """Real pictures, and their captions."""
-    data = one_shape(split, size, length=FIRST_SCENE + count)
+    data = OneShape(split, size, length=FIRST_SCENE + count)
     batch = data.batch(torch.arange(FIRST_SCENE, FIRST_SCENE + count))
     return batch["image"], list(batch["caption"])
 
@@ -64,7 +66,7 @@ def drawn(system: System, captions: list[str]) -> Tensor:
 
 def judge(pixels: Tensor, captions: list[str], real: Tensor) -> Faith:
     """Let the evaluation oracle read."""
-    oracle = evaluation_oracle()
+    oracle, pixels, real = evaluation_oracle(), in_a_scene(pixels), in_a_scene(real)
     right = satisfies(oracle.read(pixels), [read(text) for text in captions])
     colour, shape = (right[name][:, 0] & right["number"] for name in ("colour", "shape"))
     moments = (Moments.of(oracle.features(x)) for x in (real, pixels))

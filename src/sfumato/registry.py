@@ -34,7 +34,7 @@ SYSTEMS = {
 
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
-    "one-shape": "sfumato.data.shapes:one_shape",
+    "one-shape": "sfumato.data.shapes:OneShape",
     "digits": "sfumato.data.digits:Digits",
     "fashion": "sfumato.data.fashion:Fashion",
     "faces": "sfumato.data.faces:Faces",

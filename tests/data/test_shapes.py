@@ -13,11 +13,11 @@ from sfumato.data.shapes import (
     LEVELS,
     LONGEST,
     VOCABULARY,
+    OneShape,
     Scenes,
     Shapes,
     caption,
     draw,
-    one_shape,
     read,
     render,
     satisfies,
@@ -33,6 +33,7 @@ from sfumato.data.shapes.scene import (
     TEXTURES,
     held_out,
 )
+from sfumato.data.shapes.single import in_a_scene
 from sfumato.data.text import WordTokenizer, words
 from sfumato.errors import DataError, UsageError
 
@@ -428,9 +429,23 @@ def test_numbers_beyond_the_end_are_refused():
         Shapes(length=10).batch(torch.tensor([10]))
 
 
-def test_one_shape_is_a_single_object_in_few_words():
-    data = one_shape("test", 32, length=9)
-    batch = data.batch(torch.arange(9))
-    assert (len(data), data.facts.name) == (9, "shapes")
-    assert batch["image"].shape == (9, 3, 32, 32)
-    assert [read(text).number for text in batch["caption"]] == [1] * 9
+def test_one_shape_fills_its_picture_and_is_said_in_few_words():
+    data = OneShape("test", 32, length=60)
+    batch = data.batch(torch.arange(60))
+    scenes = data.scenes(torch.arange(60))
+    assert (len(data), data.facts.name) == (60, "one-shape")
+    assert batch["image"].shape == (60, 3, 32, 32)
+    assert satisfies(scenes, [read(text) for text in batch["caption"]])["all"].all()
+    assert torch.equal(in_a_scene(batch["image"])[:, :, 32:64, 32:64], batch["image"])
+    assert (in_a_scene(batch["image"]) - render(scenes, 96)).abs().mean() < 1e-3
+    assert OneShape("test", 32).facts.fingerprint != OneShape("held", 32).facts.fingerprint
+
+
+def test_held_out_pairs_fill_pictures_of_their_own():
+    pairs = {split: OneShape(split, 32).scenes(torch.arange(400)) for split in ("train", "held")}
+    shown = {
+        k: set(zip(s.colour[:, 0].tolist(), s.shape[:, 0].tolist(), strict=True)) for k, s in pairs.items()
+    }
+    wanted = {(COLOURS.index(c), SHAPES.index(s)) for c, s in HELD_OUT}
+    assert shown["held"] == wanted
+    assert shown["train"].isdisjoint(wanted)

@@ -86,8 +86,3 @@ class Shapes:
             raise IndexError(f"Shapes hold examples 0 to {self.length - 1}, got {indices.tolist()}.")
         scenes = self.scenes(indices)
         return {"image": render(scenes, self.size), "caption": self.captions(scenes), "index": indices}
-
-
-def one_shape(split: str = "train", size: int = 64, *, length: int | None = None) -> Shapes:
-    """Scenes of a single object with short captions ("a striped red circle"): the easiest words to follow."""
-    return Shapes(split, size, length=length, objects=(1,), levels={"short": 1.0})

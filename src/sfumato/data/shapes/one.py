@@ -1,0 +1,55 @@
+"""One coloured shape that fills its picture, in few words: the world of small text-to-image systems."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sfumato.data.dataset import Facts
+from sfumato.data.shapes.dataset import Shapes
+from sfumato.data.shapes.render import render
+from sfumato.data.shapes.scene import PLACES, Scenes
+
+CENTRE = PLACES.index("centre")
+_VERSION = 1
+"""To be raised whenever the same number no longer gives the same picture and caption."""
+
+
+class OneShape:
+    """The middle cell of scenes of one solid object, with short captions ("a red circle").
+
+    "train" and "test" leave out the (colour, shape) pairs of ``HELD_OUT``, which alone are in "held".
+    ``in_a_scene`` turns pictures back into scenes.
+    """
+
+    def __init__(self, split: str = "train", size: int = 32, *, length: int | None = None):
+        self._whole = Shapes(split, 3 * size, length=length, objects=(1,), levels={"short": 1.0})
+        self.size = size
+        told = self._whole.facts
+        digest = hashlib.sha256(f"{_VERSION} {told.fingerprint}".encode()).hexdigest()[:16]
+        self.facts = Facts("one-shape", 3, size, size, told.fields, words=told.words, fingerprint=digest)
+
+    def __len__(self) -> int:
+        return len(self._whole)
+
+    def scenes(self, indices: Int[Tensor, " b"]) -> Scenes:
+        """What the pictures with these numbers show."""
+        scenes = self._whole.scenes(indices)
+        there = scenes.place >= 0
+        return replace(
+            scenes,
+            place=torch.where(there, CENTRE, scenes.place),
+            texture=torch.where(there, 0, scenes.texture),
+        )
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        scenes = self.scenes(indices)
+        cell = slice(self.size, 2 * self.size)
+        image = render(scenes, 3 * self.size)[:, :, cell, cell].contiguous()
+        return {"image": image, "caption": self._whole.captions(scenes), "index": indices}
