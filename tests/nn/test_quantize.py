@@ -28,6 +28,9 @@ def test_the_nearest_code_is_the_nearest():
     assert torch.equal(index.flatten(), apart.argmin(1))
     assert torch.equal(made.look_up(index)[1, :, 2, 3], made.codes[index[1, 2, 3]])
     assert torch.equal(made.nearest(made.look_up(index)), index), "codes stand for themselves"
+    with torch.autocast("cpu", torch.bfloat16):
+        made.codes += 100
+        assert torch.equal(made.nearest(z + 100), index), "half precision would not tell them apart"
 
 
 def test_codes_are_the_weighted_means_of_all_that_chose_them():

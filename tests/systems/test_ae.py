@@ -59,6 +59,16 @@ def test_it_remembers_where_its_vectors_lie():
     assert torch.allclose(drawn.T.cov(), system.covariance, rtol=0.2, atol=0.5)
 
 
+def test_in_half_precision_it_remembers_as_exactly():
+    exact, halved = tiny(), tiny()
+    with torch.autocast("cpu", torch.bfloat16):
+        list(halved.losses(Batch({"image": X}, Rng.training(0, 4, range(5))), step=4))
+    list(exact.losses(Batch({"image": X}, Rng.training(0, 4, range(5))), step=4))
+    assert halved.covariance.dtype == torch.float32
+    assert torch.allclose(halved.covariance, exact.covariance, atol=1e-4)
+    assert not torch.equal(exact.covariance, torch.eye(4))
+
+
 def test_vectors_that_lie_in_a_plane_have_a_prior_in_it():
     system = tiny()
     system.covariance.copy_(torch.ones(4, 4))

@@ -32,7 +32,8 @@ class Codebook(nn.Module):
     def nearest(self, z: Float[Tensor, "b d h w"]) -> Int[Tensor, "b h w"]:
         """The number of the nearest code, at every place."""
         flat, codes = z.movedim(1, -1).reshape(-1, z.shape[1]).float(), self.codes.float()
-        scores = torch.addmm(codes.square().sum(1), flat, codes.T, alpha=-2)  # distance less |z|^2
+        with torch.autocast(z.device.type, enabled=False):  # near codes differ by less than bf16 can tell
+            scores = torch.addmm(codes.square().sum(1), flat, codes.T, alpha=-2)  # distance less |z|^2
         return scores.argmin(1).view(len(z), *z.shape[2:])
 
     def look_up(self, index: Int[Tensor, "b h w"]) -> Float[Tensor, "b d h w"]:
