@@ -210,7 +210,7 @@ def test_the_page_stands_on_its_own(gated):
     tags = Tags()
     tags.feed(text)
     assert not tags.open
-    assert len(tags.images) == 1 + 2 * 8
+    assert len(tags.images) == len(gated.sheet) + 2 * 8
     assert all(source.startswith("data:image/png;base64,") for source in tags.images)
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
     assert "x &lt;y&gt; on digits" in text

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sfumato import images
 from sfumato.apps.pictures import data_url
 from sfumato.core import durable
+from sfumato.metrics.page import STYLE
 
 SIDE = 192
 """Pixels of a picture on the sheet; small pictures are enlarged without blurring."""
@@ -110,25 +111,24 @@ PAGE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-  :root {{ color-scheme: light dark; }}
-  body {{ font: 16px/1.45 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem; }}
-  h1 {{ font-weight: 600; font-size: 1.6rem; margin: 0 0 .3rem; }}
-  p {{ margin: .2rem 0 1rem; }}
-  main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1.4rem; }}
-  figure {{ margin: 0; }}
-  img {{ width: 100%; image-rendering: pixelated; border-radius: 4px; display: block; }}
-  figcaption {{ margin-top: .4rem; }}
-  small {{ color: gray; display: block; }}
-  code {{ overflow-wrap: anywhere; }}
+{style}
+main {{ max-width: 66rem; }}
+.cells {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1.25rem;
+  margin: 1.5rem 0; }}
+figure {{ margin: 0; padding: .6rem; }} .cells img {{ width: 100%; display: block; }}
+figcaption {{ color: var(--ink); font-size: 1rem; line-height: 1.4; }}
+small {{ color: var(--soft); display: block; }}
 </style>
 </head>
 <body>
-<h1>{title}</h1>
-<p>{lead}</p>
 <main>
+<h1>{title}</h1>
+<p class="soft">{lead}</p>
+<div class="cells">
 {figures}
-</main>
+</div>
 <p><small>{foot}</small></p>
+</main>
 </body>
 </html>
 """
@@ -137,10 +137,10 @@ PAGE = """\
 def write_html(cells: Sequence[Cell], path: Path, title: str, lead: str, foot: str = "") -> None:
     """Write the sheet as a page; captions are text, whatever they hold."""
     figures = "\n".join(
-        f'<figure><img alt="{html.escape(cell.caption)}" src="{data_url(cell.image)}">'
+        f'<figure class="card"><img alt="{html.escape(cell.caption)}" src="{data_url(cell.image)}">'
         f"<figcaption>{html.escape(cell.caption)}<small>{html.escape(cell.small)}</small></figcaption></figure>"
         for cell in cells
     )
     told = {"title": html.escape(title), "lead": html.escape(lead), "foot": html.escape(foot)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_text(path, PAGE.format(figures=figures, **told))
+    durable.write_text(path, PAGE.format(style=STYLE, figures=figures, **told))

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from sfumato.images import grid, to_pil
+from sfumato.images import to_pil
 from sfumato.metrics.results import Report, Row, number
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --ink: #24211e; --soft: #6d675f; --line: #e3ded6;
   --card: #ffffff; --good: #2f7d55; --bad: #b3402f; --mark: #8a6d3b; --track: #e9e4da; }
 @media (prefers-color-scheme: dark) { :root { --paper: #171614; --ink: #ece7df; --soft: #a39b8f;
@@ -26,8 +26,16 @@ h1 { font: 400 2.1rem/1.2 ui-serif, Georgia, "Times New Roman", serif; margin: 0
 h2 { font: 400 1.35rem/1.3 ui-serif, Georgia, "Times New Roman", serif; margin: 2.75rem 0 .75rem; }
 p { margin: .4rem 0; max-width: 46rem; } .soft { color: var(--soft); }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; padding: 1rem; }
-img { height: auto; }
-.sheet img { display: block; width: 100%; max-width: 44rem; margin: 0 auto; image-rendering: pixelated; }
+img { height: auto; image-rendering: pixelated; border-radius: .2rem; }
+figcaption { color: var(--soft); font-size: .85rem; margin-top: .35rem; }
+"""
+"""What all our pages have in common: colours by light and by dark, headings, cards."""
+
+_STYLE = (
+    STYLE
+    + """
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.25rem, 1fr)); gap: .5rem; }
+.sheet img { display: block; width: 100%; }
 .scroll { overflow-x: auto; padding: .25rem 1rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .94rem; }
 th, td { text-align: right; padding: .55rem .6rem; border-bottom: 1px solid var(--line);
@@ -43,10 +51,14 @@ thead th { color: var(--soft); font-weight: 500; font-size: .82rem; }
 .warn { border-left: .25rem solid var(--bad); padding: .1rem 0 .1rem .9rem; margin: 1rem 0; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr)); gap: 1rem; }
 .pairs figure { margin: 0; } .pair { display: flex; gap: .5rem; }
-.pair img { width: 50%; border-radius: .3rem; image-rendering: pixelated; }
-figcaption { color: var(--soft); font-size: .85rem; margin-top: .35rem; }
+.pair img { width: 50%; }
 dt { font-weight: 600; margin-top: .8rem; } dd { margin: 0; max-width: 46rem; color: var(--soft); }
+.soft + .pairs { margin-top: 1rem; }
+@media (max-width: 44rem) { .track, .track-head { display: none; } .scroll { padding: .25rem .75rem; }
+  th, td { padding: .5rem .35rem; }
+  th:first-child, td:first-child { min-width: 9rem; } }
 """
+)
 
 _ASKS = (
     (
@@ -55,6 +67,12 @@ _ASKS = (
         "only at equal n and within one feature space. In Inception's space, and only there, it is FID.",
     ),
     ("Kernel distance", "The same question without assuming Gaussians, and without bias from n. 0 is best."),
+    (
+        "PSNR",
+        "How near the answer comes to the picture that should have come, pixel by pixel, in decibels; 3 more "
+        "halve the squared error. The control takes no learning.",
+    ),
+    ("SSIM", "Whether answer and wanted picture agree in light, contrast and structure; 1 for equal ones."),
     ("Precision", "The share of generated pictures that lie within the cloud of real ones."),
     ("Recall", "The share of real pictures that lie within the cloud of generated ones."),
     (
@@ -73,7 +91,7 @@ def page(report: Report) -> str:
     """The whole page as text; write it to a file ending in .html."""
     title = f"{report.model or 'Generated pictures'} on {report.data}"
     warnings = "".join(f'<p class="warn">{escape(text)}</p>' for text in report.warnings)
-    shown = len(report.sheet)
+    sheet = "".join(_single(x, f"generated picture {i}") for i, x in enumerate(report.sheet, 1))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -88,7 +106,7 @@ def page(report: Report) -> str:
 <p class="soft">What was generated, beside what real pictures and a worthless imitation score.</p>
 {warnings}
 <h2>Generated pictures</h2>
-<div class="card sheet">{_picture(grid(report.sheet), f"{shown} generated pictures")}</div>
+<div class="card sheet">{sheet}</div>
 <h2>Measures</h2>
 <div class="card scroll">{_table(report)}</div>
 <h2>Nearest training pictures</h2>
@@ -106,9 +124,8 @@ training picture (right). If they are the same picture, the model has learned it
 def _table(report: Report) -> str:
     gate = any(row.limit is not None for row in report.rows)
     last = "<th>asked</th>" if gate else ""
-    head = (
-        f"<th>measure</th><th>value</th><th>control to real</th><th>real</th><th>control</th>{last}<th>n</th>"
-    )
+    names = ("measure", "value", '<span class="track-head">control to real</span>', "real", "control")
+    head = "".join(f"<th>{name}</th>" for name in names) + f"{last}<th>n</th>"
     lines = "".join(_line(row, gate) for row in report.rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
