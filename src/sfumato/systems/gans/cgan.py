@@ -155,11 +155,11 @@ def _number(name: int | str, classes: tuple[str, ...]) -> int:
 
 
 _NETS = DCGANNetsConfig(
-    channels=1, height=32, width=32, latent=64, generator=(128, 64, 32), critic=(32, 64, 128), classes=10
+    channels=1, height=28, width=28, latent=64, generator=(64, 32), critic=(32, 64), classes=10
 )
 CGAN.presets = {
     "laptop": Preset(
-        CGANConfig(_NETS), data="fashion", size=32, train=TrainConfig(steps=3000, batch=64, ema=0.995)
+        CGANConfig(_NETS), data="fashion", size=28, train=TrainConfig(steps=3000, batch=64, ema=0.995)
     ),
     "digits": Preset(
         CGANConfig(replace(_NETS, height=8, width=8, generator=(64,), critic=(64,))),
@@ -168,10 +168,7 @@ CGAN.presets = {
         train=TrainConfig(steps=3000, batch=64, ema=0.995),
     ),
     "paper": Preset(
-        CGANConfig(
-            replace(_NETS, height=28, width=28, latent=100, generator=(128, 64), critic=(64, 128)),
-            prior="uniform",
-        ),
+        CGANConfig(replace(_NETS, latent=100, generator=(128, 64), critic=(64, 128)), prior="uniform"),
         data="fashion",
         size=28,
         train=TrainConfig(steps=94_000, batch=128, ema=0.0),

@@ -162,10 +162,10 @@ def _start(network: nn.Module, irange: float) -> None:
 
 
 _POINTS = GANConfig(
-    channels=2, height=1, width=1, latent=16, hidden=(128,) * 3, seen=(128,) * 3, bounded=False
+    channels=2, height=1, width=1, latent=2, hidden=(128,) * 3, seen=(128,) * 3, bounded=False
 )
 _VANILLA = OptimConfig(lr=1e-3, betas=(0.5, 0.999), clip=0.0)
-_WASSERSTEIN = OptimConfig(lr=5e-4, betas=(0.0, 0.9), clip=0.0, decay=0.5)
+_WASSERSTEIN = OptimConfig(lr=1e-3, betas=(0.5, 0.9), clip=0.0, decay=0.6)
 _RMSPROP = OptimConfig(lr=5e-4, betas=(0.0, 0.99), clip=0.0)
 """Adam without momentum: RMSProp with its start corrected."""
 GAN.presets = {
@@ -176,33 +176,33 @@ GAN.presets = {
         replace(_POINTS, generator_optim=_VANILLA, critic_optim=_VANILLA),
         data="gaussians",
         size=1,
-        train=TrainConfig(steps=10_000, batch=256, ema=0.0, precision="fp32", log_every=100),
+        train=TrainConfig(steps=8000, batch=128, ema=0.0, precision="fp32", log_every=100),
     ),
     "gaussians-wgan-gp": Preset(
         replace(
             _POINTS,
             game="wasserstein",
-            critic_steps=5,
+            critic_steps=3,
             penalty=0.1,
             generator_optim=_WASSERSTEIN,
             critic_optim=_WASSERSTEIN,
         ),
         data="gaussians",
         size=1,
-        train=TrainConfig(steps=4000, batch=5 * 256, ema=0.0, precision="fp32", log_every=100),
+        train=TrainConfig(steps=4000, batch=3 * 128, ema=0.995, precision="fp32", log_every=100),
     ),
     "gaussians-wgan": Preset(
         replace(
             _POINTS,
             game="wasserstein",
-            critic_steps=5,
+            critic_steps=3,
             clip=0.1,
             generator_optim=_RMSPROP,
             critic_optim=_RMSPROP,
         ),
         data="gaussians",
         size=1,
-        train=TrainConfig(steps=4000, batch=5 * 256, ema=0.0, precision="fp32", log_every=100),
+        train=TrainConfig(steps=4000, batch=3 * 128, ema=0.995, precision="fp32", log_every=100),
     ),
     "paper": Preset(
         GANConfig(
