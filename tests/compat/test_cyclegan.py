@@ -26,9 +26,9 @@ def saved(network: nn.Module, path: Path, *, running: bool = True, prefix: str =
     """The file the authors' code writes: an ordered state dict with running statistics of every norm."""
     tensors = OrderedDict(network.state_dict())
     for name, part in network.named_modules():
-        if running and isinstance(part, nn.InstanceNorm2d):
-            tensors[f"{name}.running_mean"] = torch.full((part.num_features,), 9.0)
-            tensors[f"{name}.running_var"] = torch.full((part.num_features,), 99.0)
+        if running and isinstance(part, nn.GroupNorm):
+            tensors[f"{name}.running_mean"] = torch.full((part.num_channels,), 9.0)
+            tensors[f"{name}.running_var"] = torch.full((part.num_channels,), 99.0)
             tensors[f"{name}.num_batches_tracked"] = torch.tensor(7)
     torch.save(OrderedDict((prefix + name, t) for name, t in tensors.items()), path)
     return tensors

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sfumato.errors import UsageError
+from sfumato.nn.layers import GroupNorm
 from sfumato.nn.patchgan import SPREAD, PatchCritic, PatchCriticConfig
 from sfumato.nn.resnet_translator import ResnetTranslator, ResnetTranslatorConfig
 from sfumato.nn.unet_p2p import TranslatorUNet, TranslatorUNetConfig, enlarged
@@ -54,10 +55,10 @@ def test_its_norm_is_batch_norm_over_a_batch_of_one():
     for level in theirs.modules():
         if isinstance(level, nn.Sequential):
             for i, part in enumerate(level):
-                if isinstance(part, nn.InstanceNorm2d):
-                    level[i] = nn.BatchNorm2d(part.num_features)
+                if isinstance(part, GroupNorm):
+                    level[i] = nn.BatchNorm2d(part.num_channels)
                     level[i].load_state_dict(part.state_dict(), strict=False)
-    assert not any(isinstance(m, nn.InstanceNorm2d) for m in theirs.modules())
+    assert not any(isinstance(m, GroupNorm) for m in theirs.modules())
     assert (theirs.train()(x) - ours(x)).abs().max() < 1e-5
 
 
@@ -65,7 +66,7 @@ def test_its_norm_is_batch_norm_over_a_batch_of_one():
 def test_a_verdict_sees_a_patch(layers, field):
     critic = PatchCritic(PatchCriticConfig(channels=1, width=2, layers=layers))
     for i, part in enumerate(critic.model):
-        if isinstance(part, nn.InstanceNorm2d):  # whose statistics are of the whole picture
+        if isinstance(part, GroupNorm):  # whose statistics are of the whole picture
             critic.model[i] = nn.Identity()
     x = torch.randn(1, 1, 128, 128, requires_grad=True)
     verdict = critic(x)
@@ -94,11 +95,7 @@ def test_weights_are_scattered_as_published():
         m for m in ResnetTranslator(ResnetTranslatorConfig(width=32)).modules() if isinstance(m, nn.Conv2d)
     ]
     assert all(abs(conv.weight.std().item() / SPREAD - 1) < 0.1 and not conv.bias.any() for conv in convs)
-    norms = [
-        m
-        for m in TranslatorUNet(TranslatorUNetConfig(width=16)).modules()
-        if isinstance(m, nn.InstanceNorm2d)
-    ]
+    norms = [m for m in TranslatorUNet(TranslatorUNetConfig(width=16)).modules() if isinstance(m, GroupNorm)]
     scales = torch.cat([norm.weight for norm in norms])
     assert abs(scales.mean().item() - 1) < 0.01
     assert abs(scales.std().item() / SPREAD - 1) < 0.1

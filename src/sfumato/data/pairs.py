@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
@@ -21,9 +20,10 @@ WEAVE = 0.15
 """How much lighter or darker than the ground the threads of the cloth are, in units of half the range."""
 THREAD = 2
 """Pixels; four threads repeat."""
-PEN = 1.2
-FRAME = 32
-"""One pixel of frame for so many of the picture."""
+PEN = 1.1
+"""Pixels from the outline to where its pencil line ends."""
+TINT = 0.5
+"""How much of the ground's colour the paper has."""
 LENGTHS = {"train": 20_000, "test": 2_000}
 _SEEDS = {"train": 11, "test": 12}
 _VERSION = 1
@@ -69,7 +69,7 @@ class ShapePairs:
 
 
 def edges_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
-    """Outlines in coloured pencil, in a frame of the ground's colour, and the picture."""
+    """Outlines and patterns in coloured pencil, on paper with a tint of the ground, and the picture."""
     return ShapePairs("edges-to-shapes", split, size, length=length)
 
 
@@ -95,16 +95,14 @@ def on_cloth(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
 
 
 def pencil(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
-    """Every edge of the picture on white paper, in the colour of its object."""
-    picture = pad(render(scenes, size), (0, 1, 0, 1), mode="replicate")
-    here = picture[:, :, :-1, :-1]
-    edge = torch.maximum((picture[:, :, :-1, 1:] - here).abs(), (picture[:, :, 1:, :-1] - here).abs())
-    stroke = (PEN * edge.amax(1, keepdim=True)).clamp_(max=1)
-    drawing = 1 - stroke * (1 - _of_nearest(palette(COLOURS)[scenes.colour], distances(scenes, size, size)))
-    width = max(1, size // FRAME)
-    inside = torch.zeros(size, size, dtype=torch.bool)
-    inside[width:-width, width:-width] = True
-    return torch.where(inside, drawing, palette(BACKGROUNDS)[scenes.background][:, :, None, None])
+    """Outlines, stripes and dots on tinted paper, in the colour of their object."""
+    away = distances(scenes, size, size)
+    ink = _of_nearest(palette(COLOURS)[scenes.colour], away)
+    pattern = (render(scenes, size) - ink).abs().amax(1, keepdim=True).clamp_(max=1)
+    nearest = away.amin(1, keepdim=True)
+    line = (PEN - nearest.abs()).clamp_(0, 1)
+    paper = 1 - TINT * (1 - palette(BACKGROUNDS)[scenes.background])[:, :, None, None]
+    return torch.lerp(paper, ink, torch.maximum(line, pattern * _cover(nearest)))
 
 
 def labels(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:

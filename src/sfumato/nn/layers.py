@@ -29,7 +29,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
         if torch.is_grad_enabled():
-            return super().forward(x.contiguous() if self.weight.requires_grad and not x.requires_grad else x)
+            learns = self.affine and self.weight.requires_grad
+            return super().forward(x.contiguous() if learns and not x.requires_grad else x)
         if _small_and_halved(x):
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)

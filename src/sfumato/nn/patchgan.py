@@ -7,12 +7,16 @@ section 3.2.2. Modules are named as in the authors' PyTorch code, whose weight f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sfumato.nn.layers import GroupNorm
+
 MOST = 8
 """How many times the first layer's width a network grows to."""
+Norm = Literal["channel", "picture"]
 SPREAD = 0.02
 """Standard deviation of the weights before training (section 6.2)."""
 
@@ -26,6 +30,7 @@ class PatchCriticConfig:
     width: int = 64
     layers: int = 3
     """Layers after the first, which halve but for the last; 3 see patches of 70 x 70, 2 of 34, 1 of 16."""
+    norm: Norm = "channel"
     affine: bool = True
     """Whether norms scale and shift, as batch norm does over a batch of one (pix2pix), or not (CycleGAN)."""
 
@@ -42,7 +47,7 @@ class PatchCritic(nn.Module):
         for k in range(1, config.layers + 1):
             out, stride = w * min(2**k, MOST), 2 if k < config.layers else 1
             conv = nn.Conv2d(wide, out, 4, stride, 1, bias=bias)
-            layers += [conv, own_norm(out, affine=config.affine), nn.LeakyReLU(0.2)]
+            layers += [conv, own_norm(out, config.norm, affine=config.affine), nn.LeakyReLU(0.2)]
             wide = out
         self.model = nn.Sequential(*layers, nn.Conv2d(wide, 1, 4, 1, 1))
         scatter(self)
@@ -51,13 +56,14 @@ class PatchCritic(nn.Module):
         return self.model(x)
 
 
-def own_norm(width: int, *, affine: bool) -> nn.InstanceNorm2d:
+def own_norm(width: int, norm: Norm, *, affine: bool) -> GroupNorm:
     """Normalise every picture by its own statistics.
 
-    This is what batch norm does to a batch of one, which is how pix2pix is trained and used (section 3.4);
-    so pictures never depend on their neighbours, and its running averages are not needed.
+    "channel" (instance norm) is what batch norm does to a batch of one, which is how pix2pix is trained and
+    used (section 3.4); so pictures never depend on their neighbours, and no running averages are needed.
+    "picture" (layer norm) takes all channels together: what tells one colour from another is not lost.
     """
-    return nn.InstanceNorm2d(width, affine=affine)
+    return GroupNorm(width if norm == "channel" else 1, width, affine=affine)
 
 
 def scatter(module: nn.Module) -> None:
@@ -65,7 +71,7 @@ def scatter(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(part.weight, 0.0, SPREAD)
-        elif isinstance(part, nn.InstanceNorm2d) and part.affine:
+        elif isinstance(part, nn.GroupNorm) and part.affine:
             nn.init.normal_(part.weight, 1.0, SPREAD)
         else:
             continue

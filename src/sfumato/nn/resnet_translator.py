@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from sfumato.nn.patchgan import own_norm, scatter
+from sfumato.nn.patchgan import Norm, own_norm, scatter
 from sfumato.nn.unet_p2p import enlarged
 
 HALVINGS = 2
@@ -29,6 +29,7 @@ class ResnetTranslatorConfig:
     width: int = 64
     blocks: int = 9
     """9 for pictures of 256 pixels, 6 for those of 128."""
+    norm: Norm = "channel"
     affine: bool = False
     """Whether norms scale and shift."""
     patch: int = 1
@@ -47,14 +48,14 @@ class ResnetTranslator(nn.Module):
             nn.ReflectionPad2d(3),
             nn.Conv2d(c.channels_in * area, c.width, 7, bias=bias),
         ]
-        layers += [own_norm(c.width, affine=c.affine), nn.ReLU()]
+        layers += [own_norm(c.width, c.norm, affine=c.affine), nn.ReLU()]
         for wide, out in pairwise(widths):
             conv = nn.Conv2d(wide, out, 3, 2, 1, bias=bias)
-            layers += [conv, own_norm(out, affine=c.affine), nn.ReLU()]
-        layers += [ResnetBlock(widths[-1], affine=c.affine) for _ in range(c.blocks)]
+            layers += [conv, own_norm(out, c.norm, affine=c.affine), nn.ReLU()]
+        layers += [ResnetBlock(widths[-1], c.norm, affine=c.affine) for _ in range(c.blocks)]
         for wide, out in pairwise(widths[::-1]):
             up = nn.ConvTranspose2d(wide, out, 3, 2, 1, output_padding=1, bias=bias)
-            layers += [up, own_norm(out, affine=c.affine), nn.ReLU()]
+            layers += [up, own_norm(out, c.norm, affine=c.affine), nn.ReLU()]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(c.width, c.channels_out * area, 7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
         scatter(self)
@@ -69,16 +70,16 @@ class ResnetTranslator(nn.Module):
 class ResnetBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), nothing after the sum."""
 
-    def __init__(self, width: int, *, affine: bool):
+    def __init__(self, width: int, norm: Norm, *, affine: bool):
         super().__init__()
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=not affine),
-            own_norm(width, affine=affine),
+            own_norm(width, norm, affine=affine),
             nn.ReLU(),
             nn.ReflectionPad2d(1),
             nn.Conv2d(width, width, 3, bias=not affine),
-            own_norm(width, affine=affine),
+            own_norm(width, norm, affine=affine),
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

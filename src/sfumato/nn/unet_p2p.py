@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from sfumato.errors import UsageError
-from sfumato.nn.patchgan import MOST, own_norm, scatter
+from sfumato.nn.patchgan import MOST, Norm, own_norm, scatter
 
 FIRST_DROPPED = 4
 """The level from which inner levels drop places while learning: their only source of chance."""
@@ -31,6 +31,7 @@ class TranslatorUNetConfig:
     levels: int = 8
     """Times the picture is halved; 8 bring 256 pixels down to one."""
     dropout: float = 0.5
+    norm: Norm = "channel"
     affine: bool = True
     """Whether norms scale and shift, as batch norm does over a batch of one."""
 
@@ -81,12 +82,12 @@ def _inner_level(config: TranslatorUNetConfig, k: int, below: nn.Module | None) 
     outer, inner = (config.width * min(2**level, MOST) for level in (k - 1, k))
     bias = not config.affine
     down = nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)
-    norm = own_norm(outer, affine=config.affine)
+    norms = [own_norm(w, config.norm, affine=config.affine) for w in (inner, outer)]
     if below is None:
         up = nn.ConvTranspose2d(inner, outer, 4, 2, 1, bias=bias)
-        return Crossed(nn.LeakyReLU(0.2), down, nn.ReLU(), up, norm)
+        return Crossed(nn.LeakyReLU(0.2), down, nn.ReLU(), up, norms[1])
     up = nn.ConvTranspose2d(2 * inner, outer, 4, 2, 1, bias=bias)
-    parts = [nn.LeakyReLU(0.2), down, own_norm(inner, affine=config.affine), below, nn.ReLU(), up, norm]
+    parts = [nn.LeakyReLU(0.2), down, norms[0], below, nn.ReLU(), up, norms[1]]
     if k >= FIRST_DROPPED and config.dropout:
         parts.append(nn.Dropout(config.dropout))
     return Crossed(*parts)
