@@ -24,6 +24,7 @@ from sfumato.apps.load import load
 from sfumato.apps.plan import leaves, override
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import (
+    Branch,
     Edit,
     Generate,
     Images,
@@ -185,6 +186,10 @@ def walk(system: System[Any], data: Dataset, rows: range) -> Walk:
     return Walk(seed=SEED + rows.start, count=len(rows), frames=2)
 
 
+def branch(system: System[Any], data: Dataset, rows: range) -> Branch:
+    return Branch(seed=SEED + rows.start, count=len(rows), steps=4)
+
+
 def mix(system: System[Any], data: Dataset, rows: range) -> Mix:
     seed = SEED + rows.start
     return Mix(seed=seed, count=1, coarse=(seed, seed + 1), fine=(seed + 2,))
@@ -205,7 +210,7 @@ APART: dict[type[Request], Ask] = {
     Upscale: upscale,
 }
 """Requests whose pictures have nothing to do with each other."""
-ASK: dict[type[Request], Ask] = APART | {Edit: edit, Mix: mix, Walk: walk}
+ASK: dict[type[Request], Ask] = APART | {Branch: branch, Edit: edit, Mix: mix, Walk: walk}
 
 
 def answered(request: Request) -> int:

@@ -19,6 +19,7 @@ from sfumato.errors import UsageError
 from sfumato.images import gif_tag, grid
 
 __all__ = [
+    "Branch",
     "Edit",
     "Event",
     "Generate",
@@ -80,6 +81,19 @@ class Walk(Request):
     """As in ``Generate``."""
     images: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
     """In [-1, 1]: pictures to walk between, for a system that can encode them; none means new ones."""
+
+
+@dataclass(frozen=True)
+class Branch(Request):
+    """Pictures that come out of one noise: they share their way up to a moment, then part (Ho et al. 2020,
+    figure 7)."""
+
+    at: float = field(default=0.75, kw_only=True)
+    """The time at which they part: 1 is noise, where they share nothing, and 0 is data."""
+    label: int | str | None = field(default=None, kw_only=True)
+    """Which class to show, for a system told labels."""
+    steps: int | None = field(default=None, kw_only=True)
+    """How many steps the whole way takes; none means the system's own default."""
 
 
 @dataclass(frozen=True)
