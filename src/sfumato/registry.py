@@ -17,6 +17,7 @@ SYSTEMS = {
     "adm": "sfumato.systems.diffusion.adm:ADM",
     "edm": "sfumato.systems.diffusion.edm:EDM",
     "flow": "sfumato.systems.diffusion.flow:Flow",
+    "pfgm": "sfumato.systems.diffusion.pfgm:PFGM",
     "pfgmpp": "sfumato.systems.diffusion.pfgmpp:PFGMPP",
     "yukawa": "sfumato.systems.diffusion.yukawa:Yukawa",
     "gan": "sfumato.systems.gans.gan:GAN",

@@ -9,7 +9,7 @@ import torch
 
 from sfumato.core import solvers
 from sfumato.core.births import branching, systematic
-from sfumato.core.charges import charges
+from sfumato.core.charges import Charges
 from sfumato.core.denoiser import Belief
 from sfumato.core.kernels import Gaussian, StudentT, Yukawa
 from sfumato.core.process import Karras, LinearBetas, Process, Straight
@@ -33,7 +33,7 @@ def masses(x: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 def walked(process: Process, points: torch.Tensor, shares: torch.Tensor, x, times, rng=None, births=False):
     solver = branching(solvers.ddim) if births else solvers.ddim
-    *_, last = solver(charges(points, process, shares), process, x, times, rng=rng)
+    *_, last = solver(Charges(points, process, shares), process, x, times, rng=rng)
     return last.x
 
 
@@ -45,7 +45,7 @@ def test_gaussian_charges_are_a_mixture_without_spread(schedule):
     t = torch.linspace(0.2, 0.9, 30, dtype=torch.float64)
     alpha, sigma = process.schedule.alpha(t), process.schedule.sigma(t)
     expected = mixture.denoise(x, alpha, sigma)
-    assert torch.allclose(charges(FOUR, process, SHARES)(x, t).x0, expected, atol=1e-9)
+    assert torch.allclose(Charges(FOUR, process, SHARES)(x, t).x0, expected, atol=1e-9)
 
 
 def test_the_way_to_diffusion_shortens_with_the_dimensions_added():
@@ -53,10 +53,10 @@ def test_the_way_to_diffusion_shortens_with_the_dimensions_added():
     plain = Process(Karras())
     x = 1.5 * torch.randn(400, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = at(1.0, plain, 400)
-    truth = charges(FOUR, plain)(x, t).x0
+    truth = Charges(FOUR, plain)(x, t).x0
 
     def error(dim: float) -> float:
-        return (charges(FOUR, Process(Karras(), StudentT(dim)))(x, t).x0 - truth).norm(dim=1).mean().item()
+        return (Charges(FOUR, Process(Karras(), StudentT(dim)))(x, t).x0 - truth).norm(dim=1).mean().item()
 
     few, many = error(128.0), error(8192.0)
     assert math.log(many / few) / math.log(8192 / 128) == pytest.approx(-1, abs=0.1)
@@ -71,7 +71,7 @@ def test_the_flow_of_pfgm_is_pfgmpp_with_one_dimension():
     z = 0.7
     pulls = torch.cat([x[:, None] - FOUR, torch.full((50, 4, 1), z, dtype=torch.float64)], 2)
     field = (SHARES[:, None] * pulls / pulls.norm(dim=2, keepdim=True) ** 3).sum(1)
-    ours = (x - charges(FOUR, process, SHARES)(x, at(z, process, 50)).x0) / z
+    ours = (x - Charges(FOUR, process, SHARES)(x, at(z, process, 50)).x0) / z
     assert torch.allclose(ours, field[:, :2] / field[:, 2:], atol=1e-8)
 
 
@@ -121,9 +121,9 @@ def test_what_cannot_branch_is_told_why():
     process = yukawa(0.2, 8.0)
     times, few = process.schedule.grid(4, "karras"), torch.zeros(3, 2)
     with pytest.raises(UsageError, match="at least 256 particles, got 3"):
-        next(branching(solvers.ddim)(charges(FOUR, process), process, few, times, rng=Rng.sampling(0, 3)))
+        next(branching(solvers.ddim)(Charges(FOUR, process), process, few, times, rng=Rng.sampling(0, 3)))
     many = torch.zeros(256, 2)
     with pytest.raises(UsageError, match="does not say where particles are born"):
         next(branching(solvers.ddim)(lambda x, t: Belief(x), process, many, times, rng=Rng.sampling(0, 256)))
     with pytest.raises(UsageError, match="as many positive weights"):
-        charges(FOUR, process, torch.tensor([1.0, 0.0]))
+        Charges(FOUR, process, torch.tensor([1.0, 0.0]))

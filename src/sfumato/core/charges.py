@@ -9,32 +9,47 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Belief
 from sfumato.core.process import Process
-from sfumato.core.steps import Denoise
 from sfumato.errors import UsageError
 
 
-def charges(
-    points: Float[Tensor, "k ..."], process: Process, weights: Float[Tensor, " k"] | None = None
-) -> Denoise:
+class Charges:
     """What a perfect network would answer that has learned these points by heart, with these shares.
 
     For Gaussian noise that is the posterior mean (Karras et al. 2022, eq. 57); other kernels weigh by their
     own density. Computed in float64 and answered in the type of x.
     """
-    at = points.flatten(1).double()
-    shares = torch.ones(len(at)).double() if weights is None else weights.double()
-    if len(shares) != len(at) or not bool((shares > 0).all()):
-        raise UsageError(f"{len(at)} points need as many positive weights, got {shares.tolist()[:8]}.")
-    size, kernel = at.shape[1], process.kernel
 
-    def denoise(x: Tensor, t: Tensor) -> Belief:
-        alpha, sigma = (v(t.double())[:, None] for v in (process.schedule.alpha, process.ratio))
-        offsets = (x.flatten(1).double() / alpha)[:, None] - at
-        square = offsets.square().sum(2)
-        told = (shares.log() + kernel.log_density(square, sigma, size)).softmax(1)
+    def __init__(
+        self, points: Float[Tensor, "k ..."], process: Process, weights: Float[Tensor, " k"] | None = None
+    ):
+        self.points, self.process = points.flatten(1).double(), process
+        count = len(self.points)
+        self.weights = torch.full((count,), 1 / count).double() if weights is None else weights.double()
+        if len(self.weights) != count or not bool((self.weights > 0).all()):
+            raise UsageError(
+                f"{count} points need as many positive weights, got {self.weights.tolist()[:8]}."
+            )
+
+    def posterior(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"]) -> Float[Tensor, "b k"]:
+        """How likely the noise in x has come from each point; float64."""
+        return self._told(*self._seen(x, t)[1:])
+
+    def __call__(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"]) -> Belief:
+        """Where x comes from if it moves straight, and births: mostly the posterior mean, and none."""
+        offsets, square, sigma = self._seen(x, t)
+        told, kernel, size = self._told(square, sigma), self.process.kernel, self.points.shape[1]
         kept = told * (1 - kernel.gain(square, sigma, size))
-        x0 = told @ at + torch.einsum("bk,bkd->bd", kept, offsets)
+        x0 = told @ self.points + torch.einsum("bk,bkd->bd", kept, offsets)
         rate = (told * kernel.growth(square, sigma, size)).sum(1)
         return Belief(x0.reshape(x.shape).to(x.dtype), rate=rate)
 
-    return denoise
+    def _seen(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """From each point to x / alpha, the squares of the lengths, and sigma / alpha."""
+        schedule = self.process.schedule
+        y = x.flatten(1).double() / schedule.alpha(t.double())[:, None]
+        offsets = y[:, None] - self.points
+        return offsets, offsets.square().sum(2), self.process.ratio(t.double())[:, None]
+
+    def _told(self, square: Tensor, sigma: Tensor) -> Tensor:
+        logs = self.process.kernel.log_density(square, sigma, self.points.shape[1])
+        return (self.weights.log() + logs).softmax(1)

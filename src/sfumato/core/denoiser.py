@@ -25,7 +25,7 @@ class Belief(NamedTuple):
     """Learned: where ln of the step's variance lies, from the smallest (-1) to the largest (1) that
     makes sense (Nichol & Dhariwal 2021, eq. 15)."""
     rate: Float[Tensor, " b"] | None = None
-    """How fast ln of a particle's weight grows as sigma / alpha falls by one: births, where they are needed."""
+    """How fast ln of a particle's weight grows as sigma / alpha falls by one: births where they are due."""
 
 
 class Scales(NamedTuple):

@@ -296,6 +296,8 @@ class Process:
     def spread(self, t: Level, s: Level) -> tuple[float, float]:
         """Standard deviations between which that of p(x_s | x_t) lies (Ho et al. 2020, section 3.2): the
         posterior's given x0 (small), and that of one step of the process (large)."""
+        if s.alpha == 0:  # nothing but noise ahead: none is fresh
+            return 0.0, 0.0
         ratio = t.alpha / s.alpha
         large = math.sqrt(max(t.sigma**2 - (ratio * s.sigma) ** 2, 0.0))
         return large * s.sigma / t.sigma, large

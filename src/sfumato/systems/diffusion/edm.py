@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from sfumato.compat.schedulers import Walk
 from sfumato.core import solvers
 from sfumato.core.denoiser import Predicts
 from sfumato.core.process import Karras, Process, Spacing
@@ -39,10 +38,10 @@ class EDM(PixelDiffusion):
     Config = EDMConfig
     config: EDMConfig
 
-    def _walk(self, request: Generate) -> tuple[Solver, Walk]:
-        solver, walk = super()._walk(request)
-        churned = partial(solvers.heun, churn=self.config.churn)
-        return (churned if (request.solver or self.config.solver) == "heun" else solver), walk
+    def _solver(self, name: str, request: Generate) -> Solver:
+        if name == "heun" and self.config.churn is not None:
+            return partial(solvers.heun, churn=self.config.churn)
+        return super()._solver(name, request)
 
 
 EDM.presets = laptop(EDMConfig())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sfumato.core.denoiser import Predicts
 from sfumato.core.kernels import StudentT
 from sfumato.core.process import Karras, Process, Spacing
+from sfumato.core.request import Generate, Invert, Walk
 from sfumato.systems.diffusion.pixels import PixelConfig, PixelDiffusion, laptop
 
 
@@ -29,6 +30,7 @@ class PFGMPPConfig(PixelConfig):
 class PFGMPP(PixelDiffusion):
     """A denoiser against noise with heavy tails; by eq. 6 it knows the field of the charges."""
 
+    tasks = (Generate, Invert, Walk)  # branches grow by fresh noise, which must be Gaussian
     Config = PFGMPPConfig
     config: PFGMPPConfig
 

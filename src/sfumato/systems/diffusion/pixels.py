@@ -9,13 +9,15 @@ import abc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from sfumato.compat import schedulers
-from sfumato.core import guidance, solvers
+from sfumato.core import bound, guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.generate import in_turn
 from sfumato.core.latent import walk
@@ -77,7 +79,7 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
         )
         self.denoiser = self._denoiser(shape)
 
-    def _denoiser(self, shape: UNetConfig) -> Denoiser[UNet]:
+    def _denoiser(self, shape: UNetConfig) -> Denoiser[Any]:
         c = self.config
         return Denoiser(UNet(shape), c.process, c.predicts, data_std=c.data_std)
 
@@ -125,6 +127,27 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
     def preview(self, count: int, seed: int) -> Generate:
         names: tuple[int | str, ...] = tuple(range(len(self.config.classes)))
         return Generate(count=count, seed=seed, label=names or None)
+
+    @property
+    def variance(self) -> solvers.Variance:
+        """Of one step of the way back."""
+        return "small"
+
+    def bits(
+        self, images: Float[Tensor, "b c h w"], label: Int[Tensor, " b"] | None, steps: int, rng: Rng
+    ) -> Iterator[Float[Tensor, " b"]]:
+        """Terms of the variational bound, in bits a number of the picture; see ``core.bound``."""
+        process = self.config.process
+        half = torch.tensor([0.5])
+        if process.kernel != Gaussian() or abs(process.levels(half)[0].power - 1) > 1e-6:
+            raise UsageError(
+                f"{type(self).__name__}'s way from data to noise has no bound in closed form; take ddpm or adm."
+            )
+        told = self.config.by_label and label is not None
+        cond = self._told(label) if told and label is not None else self._untold(len(images))
+        denoise = guidance.clipped(guidance.conditioned(self.denoiser, cond))
+        times = process.schedule.grid(steps, "leading")
+        yield from bound.bits(denoise, process, images.to(self.device), times, rng, self.variance)
 
     @torch.no_grad()
     def _serve(self, request: Generate) -> Iterator[Event]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sfumato.core.denoiser import Predicts
 from sfumato.core.kernels import Yukawa as YukawaKernel
 from sfumato.core.process import Karras, Process, Spacing
+from sfumato.core.request import Generate, Invert, Walk
 from sfumato.systems.diffusion.pixels import PixelConfig, PixelDiffusion, laptop
 
 
@@ -30,6 +31,7 @@ class YukawaConfig(PixelConfig):
 class Yukawa(PixelDiffusion):
     """What the network learns is where the lines end on which pictures move, none born and none lost."""
 
+    tasks = (Generate, Invert, Walk)  # branches grow by fresh noise, which must be Gaussian
     Config = YukawaConfig
     config: YukawaConfig
 
