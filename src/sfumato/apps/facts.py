@@ -129,13 +129,23 @@ def preset_named(facts: SystemFacts, name: str) -> PresetFacts:
 
 
 def dataset_sentence(name: str) -> str:
-    """The first sentence of the file in which a dataset lives."""
-    return docstring(_source(DATASETS[name])).split("\n\n")[0].replace("\n", " ")
+    """The first sentence of the file in which a dataset lives, or, of several in one file, its own."""
+    entry = DATASETS[name]
+    module, _, attribute = entry.partition(":")
+    several = sum(other.partition(":")[0] == module for other in DATASETS.values()) > 1
+    text = docstring(_source(entry), attribute) if several else ""
+    return (text or docstring(_source(entry))).split("\n\n")[0].replace("\n", " ")
 
 
-def docstring(file: Path) -> str:
-    """What a Python file says of itself."""
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+def docstring(file: Path, of: str = "") -> str:
+    """What a Python file, or the class or function ``of`` in it, says of itself; empty if it says nothing."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    if not of:
+        return ast.get_docstring(tree) or ""
+    found = (
+        node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == of
+    )
+    return next((ast.get_docstring(node) or "" for node in found), "")
 
 
 def models() -> dict[str, Path]:
