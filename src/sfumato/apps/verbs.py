@@ -37,6 +37,7 @@ VERBS = {
     "edit": Verb("edit", "Change pictures, or new ones, as words say."),
     "physics": Verb("physics", "Ask which equations can generate data, and watch their particles."),
     "evaluate": Verb("evaluate", "Measure how good a run's pictures are."),
+    "bpd": Verb("bpd", "Bound how many bits a number of a picture costs a diffusion."),
     "export": Verb("export", "Write a run as a diffusers folder."),
     "verify": Verb("verify", "Check that a run folder is whole."),
     "demo": Verb("demo", "Make a contact sheet with the model that comes with the package."),

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from sfumato.core import guidance, solvers
 from sfumato.core.bound import cost
 from sfumato.core.denoiser import Denoiser
-from sfumato.core.process import Cosine, LinearBetas, Process, ScaledLinear
+from sfumato.core.process import Cosine, LinearBetas, Process
 from sfumato.core.request import Generate
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, TrainConfig
@@ -28,10 +28,7 @@ from sfumato.errors import UsageError
 from sfumato.nn.condition import Condition
 from sfumato.nn.noised_classifier import NoisedClassifier, NoisedClassifierConfig
 from sfumato.nn.unet import UNet, UNetConfig
-from sfumato.systems.diffusion.pixels import MUON, SMALL, TINY, PixelConfig, PixelDiffusion
-
-DISCRETE = (LinearBetas, ScaledLinear, Cosine)
-"""Schedules whose steps are counted."""
+from sfumato.systems.diffusion.pixels import COUNTED, MUON, SMALL, TINY, PixelConfig, PixelDiffusion
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class ADM(PixelDiffusion):
 
     def __init__(self, config: ADMConfig):
         super().__init__(config)
-        if not isinstance(config.process.schedule, DISCRETE):
+        if not isinstance(config.process.schedule, COUNTED):
             raise UsageError(
                 "A learned variance lies between two steps: choose a schedule of betas, as Cosine."
             )
@@ -122,6 +119,10 @@ class ADM(PixelDiffusion):
         self, label: Int[Tensor, " b"], x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"]
     ) -> Float[Tensor, " b"]:
         return log_softmax(self.logits(x, t).float(), 1).gather(1, label[:, None])[:, 0]
+
+    @property
+    def variance(self) -> solvers.Variance:
+        return "learned"
 
     def _solver(self, name: str, request: Generate) -> Solver:
         if name == "ancestral":

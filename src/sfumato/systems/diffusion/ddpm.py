@@ -50,6 +50,10 @@ class DDPM(PixelDiffusion):
             return self._solver(name, request), walk(c.scheduler, name, steps, request.spacing)
         return super()._walk(request)
 
+    @property
+    def variance(self) -> solvers.Variance:
+        return self.config.variance
+
     def _solver(self, name: str, request: Generate) -> Solver:
         if name == "ancestral":
             return partial(solvers.ancestral, variance=self.config.variance)

@@ -9,7 +9,7 @@ import abc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -20,9 +20,21 @@ from sfumato.compat import schedulers
 from sfumato.core import bound, guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.generate import in_turn
+from sfumato.core.kernels import Gaussian
 from sfumato.core.latent import walk
-from sfumato.core.process import LinearBetas, Process, Spacing
-from sfumato.core.request import Branch, Event, Generate, Images, Invert, Progress, Video, Walk, in_parts
+from sfumato.core.process import Cosine, LinearBetas, Process, ScaledLinear, Spacing
+from sfumato.core.request import (
+    Branch,
+    Event,
+    Generate,
+    Images,
+    Invert,
+    Progress,
+    Request,
+    Video,
+    Walk,
+    in_parts,
+)
 from sfumato.core.rng import Rng
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
@@ -31,6 +43,8 @@ from sfumato.errors import UsageError, nearest
 from sfumato.nn.condition import Condition
 from sfumato.nn.unet import UNet, UNetConfig
 
+COUNTED = (LinearBetas, ScaledLinear, Cosine)
+"""Schedules whose steps are counted."""
 DDIM_STEPS = 100
 """Of walks through noise and of the search for the noise of given pictures."""
 
@@ -67,7 +81,7 @@ class PixelConfig:
 class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
     """One denoiser over pixels; optionally told a label."""
 
-    tasks = (Generate, Branch, Invert, Walk)
+    tasks: ClassVar[tuple[type[Request], ...]] = (Generate, Branch, Invert, Walk)
     config: PixelConfig
 
     def __init__(self, config: PixelConfig):
@@ -133,15 +147,21 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
         """Of one step of the way back."""
         return "small"
 
+    @property
+    def chain(self) -> int:
+        """Steps from data to noise, where they are counted; else those of its own sampling."""
+        schedule = self.config.process.schedule
+        return schedule.steps if isinstance(schedule, COUNTED) else self.config.steps
+
     def bits(
         self, images: Float[Tensor, "b c h w"], label: Int[Tensor, " b"] | None, steps: int, rng: Rng
     ) -> Iterator[Float[Tensor, " b"]]:
         """Terms of the variational bound, in bits a number of the picture; see ``core.bound``."""
         process = self.config.process
-        half = torch.tensor([0.5])
-        if process.kernel != Gaussian() or abs(process.levels(half)[0].power - 1) > 1e-6:
+        half = process.levels(torch.tensor([0.5]))[0]
+        if process.kernel != Gaussian() or abs(half.alpha**2 + half.sigma**2 - 1) > 1e-6:
             raise UsageError(
-                f"{type(self).__name__}'s way from data to noise has no bound in closed form; take ddpm or adm."
+                f"{type(self).__name__}'s way to noise has no bound in closed form; take ddpm or adm."
             )
         told = self.config.by_label and label is not None
         cond = self._told(label) if told and label is not None else self._untold(len(images))
