@@ -20,7 +20,7 @@ from sfumato.apps.film import Film, stills
 from sfumato.apps.load import load
 from sfumato.apps.remake import SHOWN
 from sfumato.apps.sample import verb_of
-from sfumato.apps.verbs import module_of
+from sfumato.apps.verbs import VERBS, module_of
 from sfumato.core import request as requests
 from sfumato.errors import UsageError
 from sfumato.images import read_settings, save_png, to_levels, to_pil, to_tensor
@@ -92,7 +92,7 @@ def test_a_walk_is_a_gif_and_a_strip_of_stills(run, toy, tmp_path, capsys):
             shown = to_levels(film.convert("RGB").resize((6, 6), Image.Resampling.NEAREST)).int()
             assert (shown - grey_levels(video.pixels[0, i])).abs().max() <= 1
     with Image.open(strip) as sheet:
-        assert sheet.size == (5 * 8 + 2, 2 * 8 + 2)
+        assert sheet.size == (5 * 98 + 2, 2 * 98 + 2)
 
 
 def test_a_walk_may_lead_between_pictures_and_back(run, files, tmp_path, capsys):
@@ -339,6 +339,19 @@ def test_every_setting_of_a_request_can_be_typed(task):
     options = {field.name for field in fields(module_of(verb_of(task)).Options)}
     assert {field.name for field in fields(task)} - {"images", "count"} <= options
     assert {"model", "out", "seed", "precision", "device", "json"} <= options
+
+
+def test_every_task_of_every_system_is_a_verb():
+    tasks = {task for name in SYSTEMS for task in sfumato.registry.find(name, SYSTEMS, "system").tasks}
+    assert {verb_of(task) for task in tasks} <= VERBS.keys()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_that_takes_pictures_says_how_many_channels_they_have(name):
+    kind = sfumato.registry.find(name, SYSTEMS, "system")
+    if any("images" in {field.name for field in fields(task)} for task in kind.tasks):
+        with torch.device("meta"):
+            assert kind(next(iter(kind.presets.values())).config).channels in (1, 3)
 
 
 # --- in Python ---------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STILLS = 9
 """Most pictures in a row of the strip."""
+STILL = 96
+"""Pixels of the shorter side of a still, or more."""
 QUALITY = "18"
 """Constant rate factor of H.264: from here on people see no loss."""
 
@@ -50,7 +52,7 @@ class Film:
         """Stills, a row for each way from picture to picture."""
         columns = max(len(row) for row in self.rows)
         shown = [frame for row in self.rows for frame in row]
-        return images.grid(self.pixels[shown], columns)
+        return images.grid(images.enlarged(self.pixels[shown], STILL), columns)
 
     def gif(self) -> bytes:
         """The film as a GIF with its settings in the comment."""

@@ -49,7 +49,7 @@ def main(options: Options) -> int:
             steps=options.steps,
         )
 
-    made = remake(asked, options, request_for, size=size_of(options, asked), doing="searching")
+    made = remake(asked, options, request_for, size=size_of(options, asked), doing="projecting")
     paths = made.paths + ([save_latents(made, options.out)] if made.latents else [])
     return asked.tell(counted(len(made.settings), "picture"), paths, made.notes, seeds=made.seeds)
 

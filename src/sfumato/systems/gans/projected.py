@@ -91,6 +91,10 @@ class ProjectedGAN(System[Generate | Walk]):
         generator = replace(config.generator, channels=facts.channels, height=facts.height, width=facts.width)
         return replace(config, generator=generator)
 
+    @property
+    def channels(self) -> int:
+        return self.config.generator.channels
+
     def players(self) -> dict[str, Player]:
         return {
             "critic": Player((self.critic,), self.config.critic_optim),
