@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -50,6 +51,8 @@ def test_any_size_becomes_four_times_as_large(config):
 
 def test_with_a_skip_it_starts_as_the_filter():
     assert torch.equal(SRResNet(SMALL)(X), enlarged(X, "bicubic"))
+    unit = SRResNet(replace(SMALL, unit=True))
+    assert torch.allclose(unit(X), enlarged(X, "bicubic"), atol=1e-5)
 
 
 def test_pixel_shuffling_is_a_transposed_convolution():

@@ -1,8 +1,8 @@
 """Networks that enlarge pictures four times: a residual network with pixel shuffling, and its critic.
 
 Ledig et al.: Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network, CVPR
-2017, arXiv 1609.04802, figure 4. Parameters are named as in mmagic and BasicSR (MSRResNet), whose files fit
-where the structure is theirs: ``SRResNetConfig(kernel=3, norm=False, refine=True, skip="bilinear")``.
+2017, arXiv 1609.04802, figure 4. Parameters are named as in mmagic's MSRResNet, whose files fit where the
+structure is its own: ``SRResNetConfig(kernel=3, norm=False, refine=True, skip="bilinear", unit=True)``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class SRResNetConfig:
     skip: Skip = "none"
     """How the small picture itself is enlarged, for the network to add its difference; "none" leaves it all
     to the network."""
+    unit: bool = False
+    """Whether it works on pictures in [0, 1] inside, as public files do."""
 
 
 class SRResNet(nn.Module):
@@ -62,6 +64,7 @@ class SRResNet(nn.Module):
             zeroed(self.conv_last)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h*4 w*4"]:
+        x = (x + 1) / 2 if self.config.unit else x
         first = self.act(self.conv_first(x))
         h = self.trunk_net(first)
         if self.conv_trunk is not None:
@@ -70,7 +73,9 @@ class SRResNet(nn.Module):
         if self.conv_hr is not None:
             h = leaky_relu(self.conv_hr(h), 0.1)
         answer = self.conv_last(h)
-        return answer if self.config.skip == "none" else answer + enlarged(x, self.config.skip).to(answer)
+        if self.config.skip != "none":
+            answer = answer + enlarged(x, self.config.skip).to(answer)
+        return 2 * answer - 1 if self.config.unit else answer
 
     @property
     def reach(self) -> int:

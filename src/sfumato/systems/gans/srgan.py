@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss, pixel_unshuffle, silu
 
+from sfumato.compat import msrresnet
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.request import Event, Images, Progress, Upscale
 from sfumato.core.rng import Rng
@@ -56,6 +58,7 @@ class SRGAN(System[Upscale]):
 
     tasks = (Upscale,)
     Config = SRGANConfig
+    published = msrresnet.PUBLISHED
 
     def __init__(self, config: SRGANConfig):
         super().__init__()
@@ -96,6 +99,15 @@ class SRGAN(System[Upscale]):
                 "train one with 'sfumato train srgan laptop' and the same network."
             )
         self.network.load_state_dict(base.network.state_dict())
+
+    @classmethod
+    def from_file(cls, path: Path) -> SRGAN:
+        """The generator of a public file of mmagic or BasicSR; it can be trained on with squared errors."""
+        found = msrresnet.read_generator(path)
+        with torch.device("meta"):
+            system = cls(SRGANConfig(found.config))
+        system.network.load_state_dict(found.tensors, assign=True)
+        return system
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """Equations 3 to 6, the critic first; the small pictures have whole grey levels, as files have."""
