@@ -27,6 +27,7 @@ from sfumato.data.faces.scene import ATTRIBUTES
 from sfumato.device import setup
 from sfumato.metrics.frechet import Moments, frechet_distance
 from sfumato.metrics.oracle_faces import FacesOracle, evaluation_oracle
+from sfumato.metrics.path_length import LpipsForm, PathLengths, path_length
 from sfumato.metrics.precision_recall import precision_recall
 from sfumato.metrics.psnr import psnr
 from sfumato.systems.gans.stylegan import StyleGAN
@@ -140,6 +141,22 @@ def _linear(x: Tensor, wanted: Any, cut: int) -> float:
     return float(reader.score(given[cut:], wanted[cut:]))
 
 
+@torch.no_grad()
+def lengths(system: StyleGAN, oracle: FacesOracle, count: int) -> tuple[PathLengths, PathLengths]:
+    """Perceptual path lengths from style to style, and from latent to latent on great circles; no noise."""
+    z = Rng.sampling(FIRST_SEED, 2 * count).normal(system.config.network.z)
+
+    def from_w(w: Tensor) -> Tensor:
+        return system.synthesis(w.unsqueeze(1).expand(-1, system.config.network.styles, -1))
+
+    def from_z(latents: Tensor) -> Tensor:
+        return from_w(system.mapping(latents))
+
+    judge, w = LpipsForm(oracle), system.mapping(z)
+    plain = path_length(from_w, w[:count], w[count:], judge, way="lerp")
+    return plain, path_length(from_z, z[:count], z[count:], judge, way="slerp")
+
+
 def projection(system: StyleGAN, oracle: FacesOracle, pixels: Tensor, space: str, steps: int) -> Projected:
     """How well pictures are found again."""
     found = drawn(system, Invert(images=pixels, count=len(pixels), space=space, steps=steps)).pixels
@@ -194,6 +211,8 @@ def main() -> None:
         print(mixing(system, oracle, crossover, given.pairs))
     pairs = separability(system, oracle, 2 * given.count)
     print(f"linear accuracy from w and z, on average {means(pairs)}; {pairs}")
+    for found in lengths(system, oracle, given.count // 4):
+        print(found)
     own = drawn(system, Generate(count=given.targets, seed=FIRST_SEED + 10_000)).pixels
     for name, target in (("own", own), ("real", real(given.targets, size))):
         for space in ("w", "w+"):
