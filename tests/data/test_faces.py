@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from sfumato.core.rng import mix
 from sfumato.data.dataset import Dataset
 from sfumato.data.faces import (
     ATTRIBUTES,
@@ -114,6 +115,11 @@ def test_pictures_are_clean_and_the_same_in_any_company(height, width):
     assert pixels.shape == (70, 3, height, width)
     assert pixels.abs().max() <= 1.15
     assert (render(people[41:42], height, width)[0] - pixels[41]).abs().max() <= 1e-5
+
+
+def test_a_chin_that_would_vanish_far_below_does_no_harm():
+    rare = draw(mix(11, "portraits"), torch.tensor([10_903]))  # one of ten thousand that were not numbers once
+    assert render(rare, SIDE).isfinite().all()
 
 
 def test_a_small_picture_is_a_large_one_seen_from_afar():

@@ -154,7 +154,7 @@ class _Painting:
         ear = torch.hypot(beside * 1.3, self.v - 0.03)
         self.lay(self.cover(ear - 0.125) * ears, skin * (0.72 + 1.6 * (ear - 0.02).clamp_(0, 0.12))[:, None])
         y = self.v / self.half_height
-        x = self.u / (self.half_width * (1 - self.chin * y.clamp(0).square()))
+        x = self.u / (self.half_width * (1 - self.chin * y.clamp(0, 1).square()))
         radius = _superellipse(x, y, self.squareness)
         light = 1.02 - 0.09 * y - 0.10 * x * self.build["light"] - 0.5 * (radius - 0.6).clamp_(0).square()
         light -= 0.16 * (1 - below / 0.09).clamp_(0, 1) * (below > -0.1)
