@@ -118,7 +118,7 @@ def test_pictures_are_clean_and_the_same_in_any_company(height, width):
 
 
 def test_a_chin_that_would_vanish_far_below_does_no_harm():
-    rare = draw(mix(11, "portraits"), torch.tensor([10_903]))  # one of ten thousand that were not numbers once
+    rare = draw(mix(11, "portraits"), torch.tensor([10_903]))  # it had a NaN once
     assert render(rare, SIDE).isfinite().all()
 
 
