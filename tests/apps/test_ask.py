@@ -262,14 +262,16 @@ def test_reconstructing_many_shows_some_and_writes_all(run, toy, tmp_path, capsy
 # --- what cannot be asked ----------------------------------------------------------------------------
 
 
-def test_a_model_that_cannot_says_who_can(run, tmp_path, capsys):
-    shipped = next(iter(facts.models()))
-    assert main(["project", str(tmp_path), "--model", "shapes"]) == 2
+def test_a_model_that_cannot_says_who_can(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(SYSTEMS, "translator", "tests.apps.toy:Translator")
+    run = write_run(tmp_path / "translator", system="translator")
+    assert ask("project", run, tmp_path / "out", tmp_path) == 2
     said = capsys.readouterr().err
-    assert "LDM cannot project; what it can: generate." in said
+    assert "Translator cannot project; what it can: translate." in said
     assert "toy" in said
-    assert "sfumato train" in said
-    assert shipped
+    assert "(sfumato train" in said
+    assert ask("generate", run, tmp_path / "out") == 2
+    assert "Translator cannot generate; what it can: translate. Models that can: " in capsys.readouterr().err
 
 
 def test_without_a_model_that_comes_along_systems_are_named(monkeypatch, tmp_path, capsys):

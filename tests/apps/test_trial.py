@@ -14,20 +14,14 @@ from sfumato.apps.cli import main
 from sfumato.apps.evaluate import Tried, faithful
 from sfumato.apps.trial import Targets, side_by_side, trial
 from sfumato.apps.watch import preview
-from sfumato.core.request import Reconstruct, Translate, Upscale
+from sfumato.core.request import Reconstruct, Upscale
 from sfumato.core.system import TrainConfig
 from sfumato.core.trainer import Trainer
 from sfumato.data import open_data
 from sfumato.images import read_settings, to_levels, to_pil
 from sfumato.registry import SYSTEMS
 
-from .toy import Toy, ToyConfig, write_run
-
-
-class Translator(Toy):
-    """The toy, if it could only translate."""
-
-    tasks = (Translate,)
+from .toy import Toy, ToyConfig, Translator, write_run
 
 
 class Enlarger(Toy):

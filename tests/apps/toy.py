@@ -112,10 +112,18 @@ class Toy(System[Request]):
         return torch.linalg.lstsq(self.matrix.weight.float(), flat.T).solution.T
 
 
-def write_run(folder: Path, config: ToyConfig = ToyConfig(), data: str = "shapes") -> Path:
-    """A run folder of the toy."""
+class Translator(Toy):
+    """The toy, if it could only translate."""
+
+    tasks = (Translate,)
+
+
+def write_run(
+    folder: Path, config: ToyConfig = ToyConfig(), data: str = "shapes", system: str = "toy"
+) -> Path:
+    """A run folder of the toy, or of another system of its shape."""
     torch.manual_seed(0)
     toy = Toy(config)
-    run = RunFolder.create(folder, Recipe("toy", plain.to_dict(config), data=data, size=config.side))
+    run = RunFolder.create(folder, Recipe(system, plain.to_dict(config), data=data, size=config.side))
     run.write_model(toy.state_dict())
     return folder

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sfumato.core.request import Generate, Reconstruct, Request, Translate, Upscale
+from sfumato.core.request import Reconstruct, Request, Translate, Upscale
 from sfumato.core.system import System
 from sfumato.data.dataset import Dataset, Facts
 
@@ -35,10 +35,8 @@ class Trial:
 def trial(system: System[Any], batch: Mapping[str, Any], seed: int) -> Trial | None:
     """The request that examples make of a system which answers pictures with pictures; else None.
 
-    What also makes new pictures, as a VAE does, is judged by those.
+    Systems that make new pictures too, as a VAE does, are judged by those and by how near this comes.
     """
-    if Generate in system.tasks:
-        return None
     if Reconstruct in system.tasks:
         x = batch["image"]
         return Trial(Reconstruct(images=x, count=len(x), seed=seed), x, x)
