@@ -75,12 +75,14 @@ def test_it_needs_labels_and_counted_steps():
 
 
 def test_the_classifier_takes_odd_pictures_and_knows_the_time():
-    net = NoisedClassifier(NoisedClassifierConfig(channels=2, classes=7))
+    body = replace(CONFIG.classifier, in_channels=2)
+    net = NoisedClassifier(NoisedClassifierConfig(body, classes=7, height=6, width=10))
     x = torch.randn(3, 2, 6, 10)
-    early, late = (net(x, torch.full((3,), k)) for k in (1.0, 900.0))
-    assert early.shape == (3, 7)
     for p in net.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.1)
     early, late = (net(x, torch.full((3,), k)) for k in (1.0, 900.0))
+    assert early.shape == (3, 7)
     assert not torch.allclose(early, late, atol=1e-3)
+    with pytest.raises(UsageError, match="6 x 10 alone, got 6 x 8"):
+        net(x[..., :8], torch.ones(3))

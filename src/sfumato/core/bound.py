@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -90,6 +91,6 @@ def bits(
     """
     falls = times.double().cpu()[:, None].expand(-1, len(x0))
     yield prior_cost(process, x0, falls[0])
-    for t, s in zip(falls[:-1], falls[1:], strict=True):
+    for t, s in pairwise(falls.unbind()):
         x = process.noise(x0, t, rng)
         yield cost(process, x0, x, t, s, denoise(x, t), variance)

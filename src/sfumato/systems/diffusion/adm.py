@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, log_softmax
 
+from sfumato.compat import guided
+from sfumato.compat.part import Weights, fill
+from sfumato.compat.pth import SUFFIXES
 from sfumato.core import guidance, solvers
 from sfumato.core.bound import cost
 from sfumato.core.denoiser import Denoiser
@@ -24,8 +28,7 @@ from sfumato.core.request import Generate
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.errors import UsageError
-from sfumato.nn.condition import Condition
+from sfumato.errors import DataError, UsageError
 from sfumato.nn.noised_classifier import NoisedClassifier, NoisedClassifierConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.systems.diffusion.pixels import COUNTED, MUON, SMALL, TINY, PixelConfig, PixelDiffusion
@@ -36,7 +39,8 @@ class ADMConfig(PixelConfig):
     """A denoiser with a variance of its own, and the classifier that guides it."""
 
     process: Process = Process(Cosine())
-    classifier: NoisedClassifierConfig = NoisedClassifierConfig()
+    classifier: UNetConfig = UNetConfig()
+    """Its downward half is the body of the classifier."""
     classifier_optim: OptimConfig = OptimConfig(lr=3e-4, weight_decay=0.05)
     bound: float = 1.0
     """Weight of the variational bound in bits, which teaches the variance alone; the improved paper's
@@ -57,13 +61,14 @@ class ADM(PixelDiffusion):
                 "A learned variance lies between two steps: choose a schedule of betas, as Cosine."
             )
         self.stride = 1 / config.process.schedule.steps
+        network = replace(config.classifier, in_channels=config.channels)
         self.classifier = NoisedClassifier(
-            replace(config.classifier, channels=config.channels, classes=max(1, len(config.classes)))
+            NoisedClassifierConfig(network, max(1, len(config.classes)), config.height, config.width)
         )
 
     def _denoiser(self, shape: UNetConfig) -> Denoiser[UNet]:
         c = self.config
-        network = UNet(replace(shape, classes=0, out_channels=2 * c.channels))
+        network = UNet(replace(shape, out_channels=2 * c.channels))
         return Denoiser(network, c.process, c.predicts, data_std=c.data_std, learned_variance=True)
 
     @classmethod
@@ -83,7 +88,7 @@ class ADM(PixelDiffusion):
         x0, rng, process = batch["image"], batch.rng, self.config.process
         t = process.schedule.times(rng)
         x = process.noise(x0, t, rng)
-        belief = self.denoiser(x, t, Condition())
+        belief = self.denoiser(x, t, self._given(batch))
         alpha, sigma = process.coefficients(t, x0)
         fixed = belief._replace(x0=belief.x0.detach())  # the bound teaches the variance, nothing else
         earlier = (t - self.stride).clamp(min=0)
@@ -107,13 +112,14 @@ class ADM(PixelDiffusion):
 
     def _guided(self, request: Generate) -> Denoise:
         """Algorithms 1 and 2: the classifier's gradient, ``guidance`` times; 0 leaves it out."""
-        denoise = guidance.conditioned(self.denoiser, Condition())
+        labels = None if request.label is None else self._labels(request)
+        told = labels is not None and self.config.by_label
+        cond = self._told(labels) if told and labels is not None else self._untold(request.count)
+        denoise = guidance.conditioned(self.denoiser, cond)
         scale = self.config.guidance if request.guidance is None else request.guidance
-        if request.label is None or scale == 0:
+        if labels is None or scale == 0:
             return denoise
-        return guidance.towards(
-            denoise, self.config.process, partial(self._log_chance, self._labels(request)), scale
-        )
+        return guidance.towards(denoise, self.config.process, partial(self._log_chance, labels), scale)
 
     def _log_chance(
         self, label: Int[Tensor, " b"], x: Float[Tensor, "b c h w"], t: Float[Tensor, " b"]
@@ -129,7 +135,48 @@ class ADM(PixelDiffusion):
             return partial(solvers.ancestral, variance="learned")
         return super()._solver(name, request)
 
+    published = frozenset({guided.DENOISER, guided.CLASSIFIER})
 
+    @classmethod
+    def from_file(cls, path: Path) -> ADM:
+        """A denoiser of guided-diffusion, or a folder with one and its classifier."""
+        files = [path] if path.is_file() else sorted(f for f in path.glob("*") if f.suffix in SUFFIXES)
+        found = [guided.read(file) for file in files]
+        bodies = [net for net in found if guided.DENOISER_END in net.tensors]
+        guides = [net for net in found if guided.DENOISER_END not in net.tensors]
+        if len(bodies) != 1 or len(guides) > 1:
+            raise DataError(
+                f"'{path}' holds {len(bodies)} denoisers and {len(guides)} classifiers; give one denoiser, "
+                "with or without its classifier."
+            )
+        [body], guide = bodies, guides[0] if guides else None
+        count = max(body.classes, guide.classes if guide else 0)
+        schedule = Cosine() if body.known.schedule == "cosine" else LinearBetas()
+        config = ADMConfig(
+            channels=body.network.in_channels,
+            height=body.known.size,
+            width=body.known.size,
+            by_label=body.classes > 0,
+            classes=tuple(str(i) for i in range(count)),
+            process=Process(schedule),
+            network=replace(body.network, classes=0),
+            classifier=guide.network if guide else SILENT,
+            steps=250,
+            spacing="trailing",
+            guidance=1.0 if guide else 0.0,
+        )
+        with torch.device("meta"):
+            system = cls(config)
+        fill(system.denoiser.network, Weights(body.tensors, path))
+        if guide:
+            fill(system.classifier, Weights(guide.tensors, path))
+        else:
+            system.classifier.to_empty(device="cpu")
+        return system
+
+
+SILENT = UNetConfig(widths=(32,), blocks=(1,), middle_attention=False)
+"""The classifier of a model that came without one; it is never asked."""
 IMAGENET_64 = UNetConfig(
     widths=(192, 384, 576, 768),
     blocks=(3,),
@@ -143,6 +190,7 @@ IMAGENET_64 = UNetConfig(
 
 _LAPTOP = ADMConfig(
     network=replace(TINY, resize="resblock"),
+    classifier=replace(TINY, resize="resblock", dropout=0.0),
     optim=MUON,
     classifier_optim=OptimConfig(lr=1e-3, weight_decay=0.05, warmup=50, decay=0.5),
     steps=100,
@@ -157,7 +205,7 @@ ADM.presets = {
             height=32,
             width=32,
             network=replace(SMALL, resize="resblock"),
-            classifier=NoisedClassifierConfig(widths=(32, 64, 96), attend=(False, False, True)),
+            classifier=SMALL,
             process=Process(LinearBetas()),
         ),
         data="fashion",
@@ -171,9 +219,7 @@ ADM.presets = {
             width=64,
             network=IMAGENET_64,
             optim=OptimConfig(lr=1e-4),
-            classifier=NoisedClassifierConfig(
-                widths=(128, 256, 384, 512), blocks=4, attend=(False, True, True, True), heads=8, groups=32
-            ),
+            classifier=replace(IMAGENET_64, widths=(128, 256, 384, 512), blocks=(4,), dropout=0.0),
             steps=250,
             guidance=1.0,
         ),

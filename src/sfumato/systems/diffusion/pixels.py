@@ -115,13 +115,16 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """The denoiser's squared error at random times, with the label withheld now and then."""
-        x, rng = batch["image"], batch.rng
-        t = self.config.process.schedule.times(rng)
-        cond = Condition()
-        if self.config.by_label:
-            keep = (rng.uniform() >= self.config.drop).to(x.device)
-            cond = self._told(batch["label"]).drop(keep, self._untold(len(x)))
-        yield Loss.sum("denoiser", mse=self.denoiser.loss(x, t, cond, rng))
+        t = self.config.process.schedule.times(batch.rng)
+        cond = self._given(batch)
+        yield Loss.sum("denoiser", mse=self.denoiser.loss(batch["image"], t, cond, batch.rng))
+
+    def _given(self, batch: Batch) -> Condition:
+        """The labels of a batch, withheld now and then."""
+        if not self.config.by_label:
+            return Condition()
+        keep = (batch.rng.uniform() >= self.config.drop).to(self.device)
+        return self._told(batch["label"]).drop(keep, self._untold(len(keep)))
 
     def run(self, request: Generate | Branch | Invert | Walk) -> Iterator[Event]:
         """From noise to pictures; a label is followed more closely with ``guidance`` above 1."""
