@@ -89,6 +89,17 @@ def test_domains_need_no_partners(tmp_path):
     assert DomainFolder(size=6, path=tmp_path).facts.fingerprint != before
 
 
+def test_domains_skip_what_cannot_be_read_and_name_it(tmp_path):
+    for i in range(4):
+        paint(tmp_path / "A" / f"{i}.png", "red")
+        paint(tmp_path / "B" / f"{i}.png", "blue")
+    (tmp_path / "B" / "1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 of 4 pictures .* more than the 10% allowed"):
+        open_data(str(tmp_path), size=6, needs=UNPAIRED)
+    data = open_data(str(tmp_path), size=6, needs=UNPAIRED, max_bad=0.25)
+    assert [(item.file, item.reason) for item in data.unreadable] == [("B/1.png", "the file is empty")]
+
+
 def test_what_does_not_match_is_named(tmp_path):
     paint(tmp_path / "A" / "one.png", "red")
     paint(tmp_path / "A" / "two.png", "red")
@@ -106,9 +117,7 @@ def test_what_does_not_match_is_named(tmp_path):
         PairFolder(path=tmp_path)
     (tmp_path / "B" / "one.jpg").unlink()
     paint(tmp_path / "B" / "one.png", "blue", size=(30, 20))
-    with pytest.raises(
-        DataError, match=r"is 20 x 20 pixels .width, height., its partner 30 x 20; pairs"
-    ):
+    with pytest.raises(DataError, match=r"is 20 x 20 pixels .width, height., its partner 30 x 20; pairs"):
         PairFolder(path=tmp_path)
 
 

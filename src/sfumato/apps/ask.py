@@ -26,7 +26,8 @@ class Asking(Common):
     """Options of every verb that asks a model for something."""
 
     model: str = ""
-    """A model that comes with the package, or a run folder; by default the first that comes along and can."""
+    """A model that comes with the package, a run, a diffusers folder or a weight file; by default the first
+    that comes along and can."""
     out: Path = Path("out")
     """Where the pictures go."""
     seed: int = 0

@@ -39,11 +39,11 @@ def open_data(
     path = Path(name_or_dir).expanduser()
     if not path.exists():
         raise _nothing(name_or_dir)
+    limit = MAX_BAD if max_bad is None else max_bad
     if "source" in needs:
         return PairFolder(split=split, path=path, **options)
     if {"a", "b"} & needs:
-        return DomainFolder(split=split, path=path, **options)
-    limit = MAX_BAD if max_bad is None else max_bad
+        return DomainFolder(split=split, path=path, max_bad=limit, **options)
     folder = Folder(split=split, path=path, max_bad=limit, **options)
     folder.require(needs)
     return folder

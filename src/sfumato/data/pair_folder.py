@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.data.dataset import Facts
-from sfumato.data.folder import MEMORY, THREADS, Folder, fingerprint
+from sfumato.data.folder import MAX_BAD, MEMORY, THREADS, Folder, Unreadable, fingerprint
 from sfumato.data.labelled import check_split
 from sfumato.data.scan import PARTS, Entry, scan
 from sfumato.errors import DataError, UsageError
@@ -102,7 +102,9 @@ class DomainFolder:
     again and again.
     """
 
-    def __init__(self, split: str = "train", size: int = 64, *, path: str | Path) -> None:
+    def __init__(
+        self, split: str = "train", size: int = 64, *, path: str | Path, max_bad: float = MAX_BAD
+    ) -> None:
         check_split("folder", split)
         self.path = Path(path)
         roots = sides(self.path, split)
@@ -110,7 +112,7 @@ class DomainFolder:
             raise DataError(
                 f"'{path}' has no subfolders A and B; put pictures of one kind into A, of the other into B."
             )
-        self._sides = tuple(Folder(split, size, path=root) for root in roots)
+        self._sides = tuple(Folder(split, size, path=root, max_bad=max_bad) for root in roots)
         facts = [side.facts for side in self._sides]
         self.facts = replace(
             facts[0],
@@ -120,6 +122,15 @@ class DomainFolder:
             words=(),
             fingerprint="-".join(one.fingerprint for one in facts),
             domains=SIDES,
+        )
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """What has been skipped so far, by name."""
+        return tuple(
+            replace(item, file=f"{side.path.name}/{item.file}")
+            for side in self._sides
+            for item in side.unreadable
         )
 
     def __len__(self) -> int:
