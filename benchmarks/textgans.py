@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sfumato import load
@@ -22,8 +24,10 @@ from sfumato.core.generate import Generate
 from sfumato.core.request import Images
 from sfumato.core.system import System
 from sfumato.data.shapes import OneShape, read, satisfies
+from sfumato.data.shapes.scene import COLOURS, SHAPES
 from sfumato.data.shapes.single import in_a_scene
 from sfumato.device import setup
+from sfumato.images import grid, save_png
 from sfumato.metrics.frechet import Moments, frechet_distance
 from sfumato.metrics.oracle import evaluation_oracle
 
@@ -86,11 +90,18 @@ def ask(system: System, split: str, count: int, *, shuffled: bool = False) -> Fa
     return judge(pixels, captions, real)
 
 
+def every_pair(system: System) -> Image.Image:
+    """A picture of each colour (columns) and shape (rows), those of held-out pairs among them."""
+    captions = [f"{'an' if c[0] in 'aeiou' else 'a'} {c} {s}" for s in SHAPES for c in COLOURS]
+    return grid(drawn(system, captions), columns=len(COLOURS))
+
+
 def main() -> None:
     """Print a line a question."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--picture", type=Path, help="where to save a picture of each colour and shape")
     given = parser.parse_args()
     setup()
     for run in given.runs:
@@ -99,6 +110,8 @@ def main() -> None:
         print("  fresh captions  ", ask(system, "test", given.count), flush=True)
         print("  held-out pairs  ", ask(system, "held", given.count), flush=True)
         print("  control: shuffled", ask(system, "test", given.count, shuffled=True), flush=True)
+        if given.picture:
+            save_png(every_pair(system), given.picture)
     real, captions = scenes("test", given.count, 32)
     print("real pictures     ", judge(real, captions, real))
 
