@@ -35,11 +35,11 @@ def runs(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def trained(runs: Path, name: str, preset: str) -> VectorCoder:
+def trained(runs: Path, name: str, preset: str, steps: int | None = None) -> VectorCoder:
     """Train a preset, once for all tests."""
     folder = runs / f"{name}-{preset}"
     if not folder.exists():
-        sfumato.train(name, preset, out=folder, quiet=True)
+        sfumato.train(name, preset, out=folder, steps=steps, quiet=True)
     system = sfumato.load(folder, precision="fp32", device="cpu")
     assert isinstance(system, VectorCoder)
     return system
@@ -115,7 +115,7 @@ def test_a_vaes_own_latents_make_better_digits_than_guessed_ones(runs):
 
 def test_a_vae_of_clothes_reaches_its_nats_and_makes_better_clothes(runs):
     train, test = (every(Fashion(split))[0] for split in ("train", "test"))
-    vae, ae = trained(runs, "vae", "fashion"), trained(runs, "ae", "fashion")
+    vae, ae = (trained(runs, name, "fashion", steps=2345) for name in ("vae", "ae"))
     assert isinstance(vae, VAE)
     assert isinstance(ae, Autoencoder)
     elbo = vae.bounds(test, 10, seed=FIRST_SEED).elbo.mean().item()

@@ -167,6 +167,7 @@ def fitted(network: BottleneckConfig, facts: Facts) -> BottleneckConfig:
 DIGITS = BottleneckConfig(height=8, width=8, hidden=(200,), latent=8)
 LECTURE = BottleneckConfig(convs=(32, 64), hidden=(), latent=64)
 _SETTLING = OptimConfig(lr=1e-3, clip=0.0, decay=0.5)
+_FALLING = OptimConfig(lr=2e-3, clip=0.0, decay=0.7)
 _LAPTOP = Preset(
     AutoencoderConfig(DIGITS, optim=_SETTLING),
     data="digits",
@@ -174,10 +175,10 @@ _LAPTOP = Preset(
     train=TrainConfig(steps=3000, batch=128, ema=0.999),
 )
 _FASHION = Preset(
-    AutoencoderConfig(optim=_SETTLING),
+    AutoencoderConfig(optim=_FALLING),
     data="fashion",
     size=28,
-    train=TrainConfig(steps=2345, batch=128, ema=0.999),
+    train=TrainConfig(steps=2345, batch=128, ema=0.99),
 )
 Autoencoder.presets = {
     "laptop": _LAPTOP,

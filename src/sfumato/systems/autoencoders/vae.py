@@ -114,6 +114,7 @@ class VAE(VectorCoder):
 
 
 _SETTLING = OptimConfig(lr=1e-3, clip=0.0, decay=0.5)
+_FALLING = OptimConfig(lr=2e-3, clip=0.0, decay=0.7)
 _LAPTOP = Preset(
     VAEConfig(DIGITS, optim=_SETTLING),
     data="digits",
@@ -121,16 +122,20 @@ _LAPTOP = Preset(
     train=TrainConfig(steps=6000, batch=128, ema=0.999),
 )
 _FASHION = Preset(
-    VAEConfig(optim=_SETTLING),
+    VAEConfig(optim=_FALLING),
     data="fashion",
     size=28,
-    train=TrainConfig(steps=2345, batch=128, ema=0.999),
+    train=TrainConfig(steps=9380, batch=128, ema=0.99),
 )
 VAE.presets = {
     "laptop": _LAPTOP,
     "map": replace(_LAPTOP, config=replace(_LAPTOP.config, network=replace(DIGITS, latent=2))),
     "fashion": _FASHION,
-    "fashion-map": replace(_FASHION, config=replace(_FASHION.config, network=BottleneckConfig(latent=2))),
+    "fashion-map": replace(
+        _FASHION,
+        config=replace(_FASHION.config, network=BottleneckConfig(latent=2)),
+        train=replace(_FASHION.train, steps=2345),
+    ),
     "grey": replace(_FASHION, config=replace(_FASHION.config, likelihood=DiscretisedLogistic())),
     "lecture": replace(_FASHION, config=VAEConfig(replace(LECTURE, latent=2), Gaussian())),
     "paper": Preset(
