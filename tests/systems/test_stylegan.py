@@ -271,7 +271,7 @@ def test_it_fits_the_pictures_of_a_dataset():
 def test_a_picture_of_its_own_is_found_again(system, space):
     rng = Rng.sampling(7, 2)
     target = system._pictures(system._latents(rng), None)
-    events = list(system.run(Invert(count=2, images=target, space=space, steps=50)))
+    events = list(system.run(Invert(count=2, images=target, space=space, steps=30)))
     *progress, last = events
     assert all(isinstance(event, Progress) for event in progress)
     assert isinstance(last, Images)
@@ -279,7 +279,7 @@ def test_a_picture_of_its_own_is_found_again(system, space):
     assert last.latents.shape == (2, 1 if space == "w" else 6, 6)
     start = system._pictures(system.mapping.average.expand(2, 6, -1), None)
     away = distances(start, target)
-    assert (distances(last.pixels, target) < 0.2 * away).all()
+    assert (distances(last.pixels, target) < 0.4 * away).all()
 
 
 def test_unknown_spaces_are_refused(system):
@@ -306,9 +306,9 @@ def test_projection_solves_a_linear_picture():
 
     wanted = torch.randn(3, 1, 5, generator=torch.Generator().manual_seed(1))
     start, spread = torch.zeros(3, 1, 5), torch.tensor(1.0)
-    plan = ProjectionConfig(steps=150)
+    plan = ProjectionConfig(steps=100)
     *_, found = project(draw, draw(wanted), start, spread, Rng.sampling(0, 3), plan)
-    assert torch.allclose(found.styles, wanted, atol=0.02)
+    assert torch.allclose(found.styles, wanted, atol=0.05)
     one = slice(1, 2)
     *_, alone = project(draw, draw(wanted[one]), start[one], spread, Rng([1]), plan)
     assert torch.allclose(alone.styles, found.styles[one], atol=1e-4)
