@@ -36,6 +36,20 @@ class Scales(NamedTuple):
     into: Tensor
 
 
+class Moment(NamedTuple):
+    """The scales at one time as plain numbers, and what the network is told of it."""
+
+    skip: float
+    out: float
+    into: float
+    clock: float
+
+
+def at_once(t: Float[Tensor, " b"]) -> bool:
+    """Whether all of a batch are at one time, as solvers say it: by one number, expanded."""
+    return len(t) == 1 or t.stride(0) == 0
+
+
 class Denoiser(nn.Module, Generic[N]):
     """Wraps a network that predicts noise, data or velocity, so that callers always get data.
 
@@ -57,6 +71,7 @@ class Denoiser(nn.Module, Generic[N]):
         self.network: N = network
         self.process, self.predicts, self.data_std = process, predicts, data_std
         self.learned_variance = learned_variance
+        self._moments: dict[float, Moment] = {}
 
     def scales(self, alpha: Float[Tensor, "*s"], sigma: Float[Tensor, "*s"]) -> Scales:
         """(skip, out, into) at the given levels of data and noise."""
@@ -77,12 +92,29 @@ class Denoiser(nn.Module, Generic[N]):
                 return Scales(alpha * self.data_std**2 / power, sigma * self.data_std / root, 1 / root)
 
     def forward(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], cond: Condition) -> Belief:
+        if at_once(t):
+            now = self._moment(float(t[0]))
+            inside = x if now.into == 1 else now.into * x
+            answer, variance = self._halves(self._ask(inside, torch.full((len(x),), now.clock), cond))
+            return Belief(torch.add(now.skip * x, answer, alpha=now.out), variance)
         skip, out, into = self._scales(t, x)
-        answer = self._ask(into * x, t, cond)
-        if not self.learned_variance:
-            return Belief(skip * x + out * answer)
-        answer, variance = answer.chunk(2, dim=1)
+        answer, variance = self._halves(self._ask(into * x, self.process.schedule.clock(t), cond))
         return Belief(skip * x + out * answer, variance)
+
+    def _halves(self, answer: Tensor) -> tuple[Tensor, Tensor | None]:
+        if not self.learned_variance:
+            return answer, None
+        answer, variance = answer.chunk(2, dim=1)
+        return answer, variance
+
+    def _moment(self, t: float) -> Moment:
+        """Scales and clock at one time, worked out once."""
+        if (known := self._moments.get(t)) is not None:
+            return known
+        time, schedule = torch.tensor([t], dtype=torch.float64), self.process.schedule
+        scales = self.scales(schedule.alpha(time), schedule.sigma(time))
+        self._moments[t] = Moment(*(scale.item() for scale in (*scales, schedule.clock(time))))
+        return self._moments[t]
 
     def loss(
         self, x0: Float[Tensor, "b ..."], t: Float[Tensor, " b"], cond: Condition, rng: Rng
@@ -100,7 +132,7 @@ class Denoiser(nn.Module, Generic[N]):
         n = self.process.draw(x0, t, rng)
         x = a * x0 + s * n
         x0, n = self.process.kernel.moved(x0, n, self.process.ratio(t))
-        answer = self._ask(self._scales(t, x).into * x, t, cond)
+        answer = self._ask(self._scales(t, x).into * x, self.process.schedule.clock(t), cond)
         if self.learned_variance:
             answer = answer.chunk(2, dim=1)[0]
         return (answer - (of_x0 * x0 + of_n * n)).square().mean()
@@ -110,10 +142,8 @@ class Denoiser(nn.Module, Generic[N]):
         scales = self.scales(self.process.schedule.alpha(t), self.process.schedule.sigma(t))
         return Scales(*(c.view(shape).to(like) for c in scales))
 
-    def _ask(self, x: Tensor, t: Tensor, cond: Condition) -> Tensor:
+    def _ask(self, x: Tensor, clock: Tensor, cond: Condition) -> Tensor:
         """Call the network in the dtype of its weights; the rest of the house stays in x's."""
-        dtype = next(self.network.parameters()).dtype
-        clock = self.process.schedule.clock(t).to(x.device, torch.float32)
-        inside = x.to(dtype)
-        answer: Tensor = self.network(inside, clock, cond.to(inside))
+        inside = x.to(next(self.network.parameters()).dtype)
+        answer: Tensor = self.network(inside, clock.to(x.device, torch.float32), cond.to(inside))
         return answer.to(x.dtype)

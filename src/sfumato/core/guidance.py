@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sfumato.core.denoiser import Belief, Denoiser
+from sfumato.core.denoiser import Belief, Denoiser, at_once
 from sfumato.core.process import Process
 from sfumato.core.steps import Denoise
 from sfumato.nn.condition import Condition
@@ -39,7 +39,8 @@ def classifier_free(
     def denoise(x: Tensor, t: Tensor) -> Belief:
         if not interval[0] <= float(t[0]) <= interval[1]:
             return denoiser(x, t, cond)
-        belief: Belief = denoiser(torch.cat([x, x]), torch.cat([t, t]), both)
+        twice = t[:1].expand(2 * len(t)) if at_once(t) else torch.cat([t, t])
+        belief: Belief = denoiser(torch.cat([x, x]), twice, both)
         without, told = belief.x0.chunk(2)
         x0 = without + scale * (told - without)
         if rescale:

@@ -291,7 +291,7 @@ class Process:
         """The mean of x at the earlier level ``s`` if the clean data is ``x0`` and noise of standard
         deviation ``fresh`` will be added (Song et al. 2021, eq. 12)."""
         kept = math.sqrt(max(s.sigma**2 - fresh**2, 0.0)) / t.sigma
-        return kept * x + (s.alpha - kept * t.alpha) * x0
+        return torch.add(kept * x, x0, alpha=s.alpha - kept * t.alpha)
 
     def spread(self, t: Level, s: Level) -> tuple[float, float]:
         """Standard deviations between which that of p(x_s | x_t) lies (Ho et al. 2020, section 3.2): the

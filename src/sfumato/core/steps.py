@@ -53,18 +53,21 @@ class Leg(NamedTuple):
     s: Tensor
     now: Level
     then: Level
+    end: float
+    """The time the stretch leads to, as a plain number."""
 
 
 def legs(process: Process, x: Tensor, times: Tensor) -> Iterator[Leg]:
     """The way cut at every time."""
-    stamps = times.double().cpu()[:, None].expand(-1, len(x))
-    for i, (now, then) in enumerate(pairwise(process.levels(times.double().cpu()))):
-        yield Leg(stamps[i], stamps[i + 1], now, then)
+    times = times.double().cpu()
+    stamps, ends = times[:, None].expand(-1, len(x)).unbind(), times.tolist()
+    for i, (now, then) in enumerate(pairwise(process.levels(times))):
+        yield Leg(stamps[i], stamps[i + 1], now, then, ends[i + 1])
 
 
 def arrive(x: Tensor, x0: Tensor, leg: Leg, project: Project | None) -> Step:
     """The step that ends a stretch, agreeing with what is known."""
-    return Step(float(leg.s[0]), x if project is None else project(x, leg.s), x0)
+    return Step(leg.end, x if project is None else project(x, leg.s), x0)
 
 
 def needed(rng: Rng | None) -> Rng:

@@ -36,13 +36,16 @@ class Condition:
         return self._with(self, lambda mine, _: mine.to(like))
 
     def _with(self, other: Condition, join: Callable[[Tensor, Tensor], Tensor]) -> Condition:
-        told: dict[str, Tensor | None] = {}
-        for field in fields(self):
-            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+        told: list[Tensor | None] = []
+        for name in WAYS:
+            mine, theirs = getattr(self, name), getattr(other, name)
             if (mine is None) != (theirs is None):
-                raise ValueError(f"Only one of two conditions tells '{field.name}'; give both or neither.")
-            told[field.name] = None if mine is None else join(mine, theirs)
-        return Condition(**told)
+                raise ValueError(f"Only one of two conditions tells '{name}'; give both or neither.")
+            told.append(None if mine is None else join(mine, theirs))
+        return Condition(*told)
+
+
+WAYS = tuple(field.name for field in fields(Condition))
 
 
 def _like(keep: Tensor, field: Tensor) -> Tensor:
