@@ -41,7 +41,7 @@ class StyleGANConfig:
 
     network: StyleConfig = StyleConfig()
     game: Game = "non_saturating"
-    r1: float = 0.05
+    r1: float = 1.0
     """Weight gamma of half the squared gradient at real pictures."""
     r1_every: int = 16
     """Steps between two such penalties, each as many times as heavy."""
@@ -349,13 +349,13 @@ def _lazily(optim: OptimConfig, every: int) -> OptimConfig:
     return replace(optim, lr=optim.lr * share, betas=(first**share, second**share))
 
 
-_LAPTOP = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=3000, batch=32, ema=0.998))
+_LAPTOP = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=6000, batch=16, ema=0.999))
 _OLD = StyleConfig(norm="adain", skip=False, residual=False)
 StyleGAN.presets = {
     "laptop": _LAPTOP,
     "stylegan1": replace(
         _LAPTOP,
-        config=StyleGANConfig(replace(_OLD, grows=True), r1=1.0, path_every=0, grow=250, first=1, cutoff=4),
+        config=StyleGANConfig(replace(_OLD, grows=True), path_every=0, grow=600, first=1, cutoff=4),
     ),
     "progressive": replace(
         _LAPTOP,
@@ -367,7 +367,7 @@ StyleGAN.presets = {
             penalty=10.0,
             drift=1e-3,
             mixing=0.0,
-            grow=250,
+            grow=600,
             optim=OptimConfig(lr=1e-3, betas=(0.0, 0.99), clip=0.0),
         ),
     ),
