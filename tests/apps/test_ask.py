@@ -359,7 +359,7 @@ def test_every_system_that_takes_pictures_says_how_many_channels_they_have(name)
 # --- in Python ---------------------------------------------------------------------------------------
 
 
-def test_in_a_notebook_answers_show_themselves(run, toy, monkeypatch):
+def test_in_a_notebook_answers_show_themselves(run, toy, tmp_path):
     film = sfumato.ask(sfumato.Walk(count=2, frames=3), run, precision="fp32", quiet=True)
     assert isinstance(film, Film)
     assert (len(film), film.rate) == (4, 5.0)
@@ -370,6 +370,10 @@ def test_in_a_notebook_answers_show_themselves(run, toy, monkeypatch):
     assert pictures.latents.shape == (4, 4)
     assert pictures.seeds == (9, 10, 11, 12)
     assert pictures._repr_png_().startswith(b"\x89PNG")
+    assert sfumato.ask(sfumato.Walk(count=3, frames=4), run, quiet=True).rows == stills(3, 4, loop=False)
+    mixed = sfumato.ask(sfumato.Mix(coarse=(1, 2), fine=(3,)), run, quiet=True)
+    assert [(told["coarse"], told["fine"]) for told in mixed.settings] == [((1,), (3,)), ((2,), (3,))]
+    assert len(mixed.save(tmp_path)) == 3
     *_, images = toy.run(sfumato.Generate(count=2))
     assert images._repr_png_().startswith(b"\x89PNG")
     assert len(sfumato.ask(sfumato.Generate(count=1, truncation=0.5), run, quiet=True)) == 1

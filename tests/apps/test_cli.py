@@ -157,7 +157,9 @@ def test_completion_scripts_know_verbs_and_options(capsys):
     for shell in ("bash", "zsh"):
         assert main(["completion", shell]) == 0
         script = capsys.readouterr().out
-        assert all(word in script for word in ("generate", "--guidance", "doctor", "--probe")), shell
+        assert all(
+            word in script for word in ("generate", "--guidance", "doctor", "--probe", "walk", "--crossover")
+        ), shell
 
 
 def test_public_names_are_there():

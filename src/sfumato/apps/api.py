@@ -18,7 +18,7 @@ from sfumato.apps.sample import Source, pictures_of, sample
 from sfumato.apps.talk import Talk
 from sfumato.apps.train import Training
 from sfumato.core.generate import Generate
-from sfumato.core.request import Images, Request
+from sfumato.core.request import Images, Request, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
 from sfumato.errors import SfumatoError
@@ -67,11 +67,15 @@ def ask(
     if isinstance(result, Images):
         return pictures_of(asked.system, request, asked.source, result)
     frames = len(result.pixels[0])
+    rows = stills(2, frames - 1, loop=False) if frames > 1 else ((0,),)
+    if isinstance(request, Walk):
+        keys = request.count if request.images is None else len(request.images)
+        rows = stills(keys, request.frames, loop=request.loop)
     return Film(
         pixels=result.pixels[0].float().cpu(),
         rate=result.rate,
         settings=asked.settings(request, result.pixels),
-        rows=stills(2, frames - 1, loop=False) if frames > 1 else ((0,),),
+        rows=rows,
         notes=result.notes,
     )
 

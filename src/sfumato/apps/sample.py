@@ -15,7 +15,7 @@ from sfumato import __version__
 from sfumato.apps import facts
 from sfumato.apps.pictures import Pictures, fields_of
 from sfumato.core import durable
-from sfumato.core.request import Generate, Images, Progress, Request, Result, Video
+from sfumato.core.request import Generate, Images, Mix, Progress, Request, Result, Video
 from sfumato.core.system import System
 from sfumato.errors import UsageError
 from sfumato.registry import SYSTEMS, find
@@ -157,9 +157,14 @@ def sample(
 def pictures_of(system: System[Any], request: Request, source: Source, result: Images) -> Pictures:
     """The answer to any request as pictures that know how they were made."""
     pixels = result.pixels.float().cpu()
-    seeds = result.seeds or tuple(range(request.seed, request.seed + len(pixels)))
+    seeds = result.seeds
+    if len(seeds) != len(pixels):
+        seeds = tuple(range(request.seed, request.seed + len(pixels)))
     words = str(getattr(request, "prompt", "") or getattr(request, "label", None) or "")
     each = [dataclasses.replace(request, seed=seed, count=1) for seed in seeds]
+    if isinstance(request, Mix):
+        pairs = [(coarse, fine) for coarse in request.coarse for fine in request.fine]
+        each = [dataclasses.replace(request, count=1, coarse=(a,), fine=(b,)) for a, b in pairs]
     return Pictures(
         pixels=pixels,
         seeds=seeds,
