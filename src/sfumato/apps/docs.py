@@ -178,14 +178,30 @@ def _models(told: SystemFacts) -> str:
 
 def settings(file: Path) -> Iterator[str]:
     """The settings of a system, from its configuration class: names, defaults and what they mean."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    kind = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Config"))
     yield "| setting | default | meaning |"
     yield "|---|---|---|"
+    yield from _fields(file, "").values()
+
+
+def _fields(file: Path, name: str) -> dict[str, str]:
+    """One line a field of the class called ``name``, or of the first one that ends in Config; the fields of
+    classes it builds on come first, with its own defaults."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    classes = (node for node in body if isinstance(node, ast.ClassDef))
+    kind = next(node for node in classes if node.name.endswith("Config") and name in ("", node.name))
+    found: dict[str, str] = {}
+    for base in kind.bases:
+        for node in body:
+            if isinstance(node, ast.ImportFrom) and ast.unparse(base) in [alias.name for alias in node.names]:
+                path = ROOT / "src" / Path(*str(node.module).split("."))
+                found |= _fields(path.with_suffix(".py"), ast.unparse(base))
     for node, after in zip(kind.body, [*kind.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign):
+            field = ast.unparse(node.target)
             default = ast.unparse(node.value) if node.value is not None else ""
-            yield _line(f"`--{ast.unparse(node.target).replace('_', '-')}`", f"`{default}`", _meaning(after))
+            meaning = _meaning(after) or found.get(field, " | ").rpartition(" | ")[2].removesuffix(" |")
+            found[field] = _line(f"`--{field.replace('_', '-')}`", f"`{default}`", meaning)
+    return found
 
 
 def _meaning(node: ast.stmt | None) -> str:

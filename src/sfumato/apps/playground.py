@@ -34,7 +34,7 @@ UNEQUAL = ((-0.75, -0.1, 0.15), (0.1, 0.7, 0.2), (0.65, -0.55, 0.25), (0.5, 0.3,
 FAR = 6.0
 """Noise from which particles start, in units of the data's reach."""
 NEAR = 0.01
-TIME = 8.0
+TIME = 3.0
 """Where Yukawa's particles start, in the time of its own."""
 SIDE, MESH, ARROWS, SMOOTH = 288, 72, 13, 2
 """Pixels of a panel; places where beliefs are asked, and arrows, along a side; drawn how much larger."""

@@ -146,6 +146,13 @@ class Yukawa(Kernel):
         """What ``time`` undoes; float64."""
         return radial.alignment(size).sigma(self.mass * time.double()) / self.mass
 
+    def _clock(self, sigma: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """m T, and d ln T / d ln sigma; looked up once for each different sigma."""
+        levels, where = torch.unique(self.mass * sigma.double(), return_inverse=True)
+        same = radial.alignment(size)
+        a = same.time(levels)
+        return a[where], same.pace(a)[where]
+
     def draw(
         self, like: Float[Tensor, "b ..."], sigma: Float[Tensor, " b"], rng: Rng
     ) -> Float[Tensor, "b ..."]:
@@ -159,7 +166,7 @@ class Yukawa(Kernel):
         self, square: Float[Tensor, "b k"], sigma: Float[Tensor, "b 1"], size: int
     ) -> Float[Tensor, "b k"]:
         """2 (m / 2 pi)^nu T e^(m T) rho^-nu K_nu(m rho): rho^2 = |x - x0|^2 + T^2, nu = (size + 1) / 2."""
-        a = self.mass * self.time(sigma, size)
+        a = self._clock(sigma, size)[0]
         apart = self.mass**2 * square.double()
         rho, nu = (a**2 + apart).sqrt(), (size + 1) / 2
         constant = math.log(2) - nu * math.log(2 * math.pi) + size * math.log(self.mass)
@@ -170,11 +177,10 @@ class Yukawa(Kernel):
         self, square: Float[Tensor, "b k"], sigma: Float[Tensor, "b 1"], size: int
     ) -> Float[Tensor, "b k"]:
         """x keeps its rank among all distances from x0, or follows the field's dx / dT = (x - x0) / T."""
-        same = radial.alignment(size)
-        a = same.time(self.mass * sigma.double())
+        a, pace = self._clock(sigma, size)
         if self.gauge == "field":
-            return same.pace(a).expand_as(square).to(square)
-        return (radial.growth(self.mass**2 * square.double(), a, size) * same.pace(a)).to(square)
+            return pace.expand_as(square).to(square)
+        return (radial.growth(self.mass**2 * square.double(), a, size) * pace).to(square)
 
     def growth(
         self, square: Float[Tensor, "b k"], sigma: Float[Tensor, "b 1"], size: int
@@ -183,11 +189,10 @@ class Yukawa(Kernel):
         1), m rho K_(nu-1) / (T K_nu), on their way from the data, against m on average."""
         if self.gauge == "conserving":
             return torch.zeros_like(square)
-        same = radial.alignment(size)
-        a = same.time(self.mass * sigma.double())
+        a, pace = self._clock(sigma, size)
         rho = (a**2 + self.mass**2 * square.double()).sqrt()
         deaths = rho / a / radial.bessel_k_ratio((size - 1) / 2, rho)
-        return ((deaths - 1) * same.pace(a) * a / sigma).to(square)
+        return ((deaths - 1) * pace * a / sigma).to(square)
 
     def moved(
         self, x0: Float[Tensor, "b ..."], n: Float[Tensor, "b ..."], sigma: Float[Tensor, " b"]

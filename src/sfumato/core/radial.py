@@ -56,7 +56,7 @@ def _first_ratio(order: float, z: Tensor) -> tuple[Tensor, float]:
     return k1 / k0, 0.0
 
 
-def growth(square: Float[Tensor, "*s"], a: Float[Tensor, "*s"], dim: int) -> Float[Tensor, "*s"]:
+def growth(square: Float[Tensor, "*#s"], a: Float[Tensor, "*#s"], dim: int) -> Float[Tensor, "*#s"]:
     """d ln R / d ln a of a vector that keeps its rank among all, where R^2 is ``square``.
 
     At a fixed rank ln u grows by V = 2 - sqrt(2 pi u) erfcx((u + a) / sqrt(2 u)), as follows from the law's
