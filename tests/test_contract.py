@@ -183,7 +183,8 @@ def invert(system: System[Any], data: Dataset, rows: range) -> Invert:
 
 
 def walk(system: System[Any], data: Dataset, rows: range) -> Walk:
-    return Walk(seed=SEED + rows.start, count=len(rows), frames=2)
+    steps = 3 if "steps" in {field.name for field in fields(system.config)} else None
+    return Walk(seed=SEED + rows.start, count=len(rows), frames=2, steps=steps)
 
 
 def branch(system: System[Any], data: Dataset, rows: range) -> Branch:

@@ -53,7 +53,7 @@ def test_the_noise_of_a_picture_leads_back_to_it(system):
 
 
 def test_a_walk_begins_and_ends_with_its_pictures(system):
-    film = served(system, Walk(seed=7, count=3, frames=2, label="4"))
+    film = served(system, Walk(seed=7, count=3, frames=2, label="4", steps=5))
     assert isinstance(film, Video)
     assert film.pixels.shape[:2] == (1, 5)
     with pytest.raises(UsageError, match="no truncation"):

@@ -35,6 +35,8 @@ class Options(Asking):
     """Which class to show, by number or by name, for a system told labels."""
     truncation: float | None = None
     """How far pictures stray from the average: 1 as far as they will, 0 not at all."""
+    steps: int | None = None
+    """How many steps the solver takes, for a diffusion; by default the system's own."""
     rate: float | None = None
     """Frames a second; by default the system's own."""
     mp4: bool = False
@@ -66,6 +68,7 @@ def main(options: Options) -> int:
         loop=options.loop,
         label=options.label,
         truncation=options.truncation,
+        steps=options.steps,
         images=keys,
     )
     with asked.bar("walking") as report:

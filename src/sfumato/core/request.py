@@ -79,6 +79,8 @@ class Walk(Request):
     """Which class to show, for a system told labels."""
     truncation: float | None = field(default=None, kw_only=True)
     """As in ``Generate``."""
+    steps: int | None = field(default=None, kw_only=True)
+    """Of the solver, for a diffusion; none means the system's own default."""
     images: Float[Tensor, "n c h w"] | None = field(default=None, kw_only=True)
     """In [-1, 1]: pictures to walk between, for a system that can encode them; none means new ones."""
 

@@ -45,7 +45,7 @@ from sfumato.nn.unet import UNet, UNetConfig
 
 COUNTED = (LinearBetas, ScaledLinear, Cosine)
 """Schedules whose steps are counted."""
-DDIM_STEPS = 100
+DDIM_STEPS = 50
 """Of walks through noise and of the search for the noise of given pictures."""
 
 
@@ -216,7 +216,7 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
         if request.truncation is not None:
             raise UsageError("This model has no truncation; leave it out.")
         count = request.count if request.images is None else len(request.images)
-        plain = self._plain(request.seed, count, request.label, DDIM_STEPS)
+        plain = self._plain(request.seed, count, request.label, request.steps or DDIM_STEPS)
         if request.images is None:
             keys = self._noise(plain, Rng.sampling(plain.seed, plain.count))
         else:
