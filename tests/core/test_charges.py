@@ -93,7 +93,7 @@ def yukawa(mass: float, time: float) -> Process:
 def rings(
     process: Process, points: torch.Tensor, shares: torch.Tensor, count: int, seed: int
 ) -> torch.Tensor:
-    """x at t = 1: the exact law, each draw in eight directions, since few far particles come to weigh much."""
+    """x at t = 1 from its exact law, each draw in eight directions: few far particles come to weigh much."""
     eighths = count // 8
     angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
     turns = torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()], 1).view(8, 2, 2)
