@@ -103,7 +103,9 @@ def test_guidance_of_one_is_no_guidance_and_of_zero_no_label(system):
     assert torch.equal(answer(system, label=0, guidance=1.0), boots)
     assert torch.equal(answer(system), nothing)
     assert torch.allclose(answer(system, label=0, guidance=0.0), nothing, atol=1e-4)
-    assert (answer(system, label=0, guidance=4.0) - boots).abs().max() > 0.01
+    strong = answer(system, label=0, guidance=4.0)
+    assert (strong - boots).abs().max() > 0.01
+    assert torch.equal(answer(system, label=0, guidance=3.0, guidance_convention="excess"), strong)
 
 
 def heard(system: System, module: torch.nn.Module, batch: Batch) -> list[tuple[Tensor, ...]]:

@@ -32,6 +32,9 @@ class Generate(Request):
     """How many steps the solver takes; none means the system's own default."""
     guidance: float | None = None
     """How strongly to follow the prompt or label; 1 switches guidance off."""
+    guidance_convention: Literal["scale", "excess"] = "scale"
+    """How guidance without a classifier counts: as a scale (Imagen, Stable Diffusion), where 1 is none, or as
+    the excess over it (Ho and Salimans' w), where 0 is none."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """The part of time, 0 data and 1 noise, in which guidance acts."""
     guidance_rescale: float = 0.0
@@ -48,6 +51,16 @@ class Generate(Request):
     """Pixels; none means the size the system was trained at."""
     width: int | None = None
     """Pixels; none means the size the system was trained at."""
+
+    def guided(self, default: float) -> float:
+        """The scale of guidance without a classifier; ``default`` if none was asked for.
+
+        >>> Generate(guidance=2.0, guidance_convention="excess").guided(1.0)
+        3.0
+        """
+        if self.guidance is None:
+            return default
+        return self.guidance + (self.guidance_convention == "excess")
 
     def part(self, start: int, stop: int) -> Generate:
         """The same request for pictures ``start`` to ``stop`` alone: what comes out is the same."""

@@ -185,7 +185,7 @@ class LDM(System[Generate]):
             self.denoiser,
             self._read(wanted),
             self._read(unwanted),
-            c.guidance if request.guidance is None else request.guidance,
+            request.guided(c.guidance),
             request.guidance_interval,
             request.guidance_rescale,
         )

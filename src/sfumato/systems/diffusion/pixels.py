@@ -263,7 +263,7 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
             self.denoiser,
             self._told(self._labels(request)),
             self._untold(request.count),
-            self.config.guidance if request.guidance is None else request.guidance,
+            request.guided(self.config.guidance),
             request.guidance_interval,
             request.guidance_rescale,
         )
