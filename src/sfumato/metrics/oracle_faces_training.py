@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 TRAININGS = {
     "faces-evaluation": OracleTraining(
-        OracleConfig(channels=24, features=160), seed=11, steps=1600, lr=5e-3, warmup=20, muon=True
+        OracleConfig(channels=24, features=160), seed=11, steps=650, lr=5e-3, warmup=20, muon=True
     ),
     "faces-training": OracleTraining(
-        OracleConfig(channels=20, features=128), seed=12, steps=1600, lr=5e-3, warmup=20, muon=True
+        OracleConfig(channels=20, features=128), seed=12, steps=650, lr=5e-3, warmup=20, muon=True
     ),
 }
 _DIRECTIONS = 6.0

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, cross_entropy, interpolate
 
@@ -61,6 +62,8 @@ class OracleTraining:
     warmup: int = 100
     muon: bool = False
     """Whether matrices move by Muon, which takes two thirds of the steps; all else by AdamW."""
+    start: Path | None = None
+    """Weights to go on from."""
 
 
 TRAININGS = {
@@ -134,6 +137,9 @@ def descend(
     oracle: Reader, training: OracleTraining, loss_at: Callable[[int], Float[Tensor, ""]]
 ) -> Iterator[tuple[int, float]]:
     """Train any reader on the losses of its lessons; yields step and loss after every hundredth step."""
+    if training.start is not None:
+        oracle.load_state_dict(load_file(training.start))
+        oracle.scale.fill_(1.0)
     move = _by_muon(oracle, training) if training.muon else _by_adam(oracle, training)
     for step in range(training.steps):
         with autocast("auto", torch.device("cpu")):
@@ -208,11 +214,17 @@ def command(
     parser.add_argument("name", choices=sorted(trainings))
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--steps", type=int, default=0, help="0: as many as the shipped weights had")
+    parser.add_argument("--start", type=Path, help="weights to go on from, at half the rate")
+    parser.add_argument("--seed", type=int, help="of the pictures; another one when training goes on")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     training = trainings[given.name]
     if given.steps:
         training = dataclasses.replace(training, steps=given.steps)
+    if given.start:
+        training = dataclasses.replace(training, start=given.start, lr=training.lr / 2)
+    if given.seed is not None:
+        training = dataclasses.replace(training, seed=given.seed)
     oracle, start = None, time.process_time()
     for step, loss, oracle in train_one(training, given.name):  # noqa: B007
         log.info("step %d  loss %.4f  core-seconds %.0f", step, loss, time.process_time() - start)
