@@ -87,13 +87,13 @@ def test_training_shows_what_becomes_of_examples(kind, data, size, columns, each
 
 def test_answers_are_measured_beside_what_takes_no_learning():
     wanted = torch.rand(4, 1, 12, 12) - 0.5
-    rows = faithful(Tried(wanted + 0.2, wanted, wanted + 0.02, torch.arange(4)))
+    rows = faithful(Tried(wanted, wanted + 0.2, wanted, wanted + 0.02, torch.arange(4)))
     assert [row.metric for row in rows] == ["PSNR (dB)", "SSIM"]
     assert (rows[0].value, rows[0].control) == (pytest.approx(20.0), pytest.approx(40.0, abs=1e-3))
     assert rows[0].spread == pytest.approx(0.0, abs=1e-4)
-    [row] = faithful(Tried(wanted[..., :5], wanted[..., :5], None, torch.arange(4)))
+    [row] = faithful(Tried(wanted, wanted[..., :5], wanted[..., :5], None, torch.arange(4)))
     assert row.control < 20
-    assert faithful(Tried(wanted, None, None, torch.arange(4))) == []
+    assert faithful(Tried(wanted, wanted, None, None, torch.arange(4))) == []
 
 
 def test_evaluating_an_autoencoder_measures_new_pictures_and_faithfulness(tmp_path, capsys, monkeypatch):

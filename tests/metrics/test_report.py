@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -218,6 +219,14 @@ def test_the_page_stands_on_its_own(gated):
     assert "prefers-color-scheme: dark" in text
     assert 'class="bad">failed' in text
     assert "cannot fix a covariance of 64 dimensions" in text
+
+
+def test_answers_to_pictures_lie_beside_these(gated):
+    assert "Pictures for pictures" not in page(gated)
+    shown = (("given", gated.sheet[:3, :, :4]), ("made", gated.sheet[:3]))
+    text = page(replace(gated, answers=shown))
+    assert "From left to right: given, made." in text
+    assert text.count('alt="given"') == text.count('alt="made"') == 3
 
 
 def test_wrong_input_is_refused():

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sfumato.metrics.features import FeatureSpace
     from sfumato.metrics.results import Report, Row
 
+SHOWN = 8
+"""Examples on the page of what was made of given pictures."""
 PART = 64
 """Pictures reconstructed at once."""
 SEED = 1_000_000
@@ -69,12 +71,22 @@ class Options(Common):
 class Tried:
     """What a system made of fresh pictures."""
 
+    given: Tensor
     made: Tensor
     wanted: Tensor | None
     simple: Tensor | None
     """What takes no learning: the given picture, or a plain enlargement."""
     rows: Tensor
     """Which examples they are."""
+
+    def shown(self) -> tuple[tuple[str, Tensor], ...]:
+        """Some of them, by name, for the page; what is the picture given is not shown again."""
+        columns = {"given": self.given, "made": self.made, "plain": self.simple, "wanted": self.wanted}
+        return tuple(
+            (name, pixels[:SHOWN])
+            for name, pixels in columns.items()
+            if pixels is not None and (name in ("given", "made") or not pixels.equal(self.given))
+        )
 
 
 def main(options: Options) -> int:
@@ -110,7 +122,9 @@ def main(options: Options) -> int:
     talk.note(f"{counted(len(pixels), 'picture')} in {duration(time.monotonic() - start)}; measuring")
     spaces = _spaces(train, options.inception)
     report = evaluate(pixels, train, held=held, model=options.run, spaces=spaces, **asked)
-    report = dataclasses.replace(report, rows=(*(faithful(tried) if tried else ()), *report.rows))
+    if tried is not None:
+        rows = (*faithful(tried), *report.rows)
+        report = dataclasses.replace(report, rows=rows, answers=tried.shown())
     report = _gated(report, where)
     for warning in report.warnings:
         talk.warn(warning)
@@ -157,18 +171,23 @@ def _tried(system: System[Any], fresh: Dataset, options: Options) -> Tried | Non
 
     generator = torch.Generator().manual_seed(options.seed)
     rows = torch.randperm(len(fresh), generator=generator)[: options.count]
-    made, wanted, simple = [], [], []
+    given, made, wanted, simple = [], [], [], []
     with Bar("trying", options.talk) as bar:
         for start in range(0, len(rows), PART):
             tried = trial(system, fresh.batch(rows[start : start + PART]), options.seed + start)
             if tried is None:
                 return None
+            given.append(tried.given)
             made.append(answer(system, tried.request).pixels.float().cpu())
             wanted += [] if tried.wanted is None else [tried.wanted]
             simple += [] if tried.simple is None else [tried.simple]
             bar.update(min(1.0, (start + PART) / len(rows)))
     return Tried(
-        torch.cat(made), torch.cat(wanted) if wanted else None, torch.cat(simple) if simple else None, rows
+        torch.cat(given),
+        torch.cat(made),
+        torch.cat(wanted) if wanted else None,
+        torch.cat(simple) if simple else None,
+        rows,
     )
 
 

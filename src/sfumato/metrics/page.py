@@ -51,8 +51,9 @@ thead th { color: var(--soft); font-weight: 500; font-size: .82rem; }
 .warn { border-left: .25rem solid var(--bad); padding: .1rem 0 .1rem .9rem; margin: 1rem 0; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr)); gap: 1rem; }
 .pairs figure { margin: 0; } .pair { display: flex; gap: .5rem; }
-.pair img { width: 50%; }
+.pair img { flex: 1; min-width: 0; }
 dt { font-weight: 600; margin-top: .8rem; } dd { margin: 0; max-width: 46rem; color: var(--soft); }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); }
 .soft + .pairs { margin-top: 1rem; }
 @media (max-width: 44rem) { .track, .track-head { display: none; } .scroll { padding: .25rem .75rem; }
   th, td { padding: .5rem .35rem; }
@@ -107,6 +108,7 @@ def page(report: Report) -> str:
 {warnings}
 <h2>Generated pictures</h2>
 <div class="card sheet">{sheet}</div>
+{_answers(report)}
 <h2>Measures</h2>
 <div class="card scroll">{_table(report)}</div>
 <h2>Nearest training pictures</h2>
@@ -175,6 +177,21 @@ def _pairs(report: Report) -> str:
         f"{_single(old, 'nearest training picture')}</div>"
         f"<figcaption>distance {number(distance)}</figcaption></figure>"
         for new, old, distance in figures
+    )
+
+
+def _answers(report: Report) -> str:
+    """What was given beside what came of it, a card each; nothing where nothing was given."""
+    if not report.answers:
+        return ""
+    names = [name for name, _ in report.answers]
+    cards = "".join(
+        f'<figure class="card"><div class="pair">{"".join(map(_single, pictures, names))}</div></figure>'
+        for pictures in zip(*(pixels for _, pixels in report.answers), strict=True)
+    )
+    return (
+        f'<h2>Pictures for pictures</h2>\n<p class="soft">From left to right: {escape(", ".join(names))}.</p>'
+        f'\n<div class="pairs wide">{cards}</div>'
     )
 
 

@@ -59,6 +59,8 @@ class Report:
     warnings: tuple[str, ...]
     sheet: Float[Tensor, "n c h w"]
     pairs: Pairs
+    answers: tuple[tuple[str, Float[Tensor, "m _ _ _"]], ...] = ()
+    """Of systems that answer pictures with pictures: what was given, made and wanted, by name."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
