@@ -201,7 +201,7 @@ _LAPTOP = SRGANConfig(
 )
 SRGAN.presets = {
     "laptop": Preset(
-        _LAPTOP, data="photographs", size=48, train=TrainConfig(steps=2000, batch=16, ema=0.998)
+        _LAPTOP, data="photographs", size=48, train=TrainConfig(steps=1200, batch=16, ema=0.998)
     ),
     "srgan": Preset(
         replace(
@@ -215,7 +215,7 @@ SRGAN.presets = {
         ),
         data="photographs",
         size=48,
-        train=TrainConfig(steps=1000, batch=16, ema=0.99),
+        train=TrainConfig(steps=400, batch=16, ema=0.99),
         base=("srgan", "laptop"),
     ),
     "paper": Preset(

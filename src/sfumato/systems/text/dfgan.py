@@ -209,7 +209,7 @@ _LAPTOP = Preset(
     ),
     data="one-shape",
     size=32,
-    train=TrainConfig(steps=1600, batch=32, ema=0.995),
+    train=TrainConfig(steps=1200, batch=32, ema=0.995),
 )
 DFGAN.presets = {
     "laptop": _LAPTOP,

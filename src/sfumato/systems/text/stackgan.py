@@ -222,7 +222,7 @@ _LAPTOP = Preset(
     ),
     data="one-shape",
     size=32,
-    train=TrainConfig(steps=3000, batch=32, ema=0.995),
+    train=TrainConfig(steps=2000, batch=32, ema=0.995),
 )
 _PAPER = Preset(StackGANConfig(), data="folder", size=256, train=TrainConfig(steps=80_000, batch=64, ema=0.0))
 StackGAN.presets = {
@@ -230,7 +230,7 @@ StackGAN.presets = {
     "second": replace(
         _LAPTOP,
         config=replace(_LAPTOP.config, stage=2),
-        train=replace(_LAPTOP.train, steps=2000),
+        train=replace(_LAPTOP.train, steps=1200),
         base=("stackgan", "laptop"),
     ),
     "paper": _PAPER,
