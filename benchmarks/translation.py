@@ -1,4 +1,4 @@
-"""How well translators do on scenes of shapes: figures of pix2pix and CycleGAN, with their controls.
+"""How well translators do on shapes: figures of pix2pix and CycleGAN, with their controls.
 
 Example: python -m benchmarks.translation runs/pix2pix-laptop
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +24,7 @@ from sfumato.data import open_data
 from sfumato.data.domains import ShapeDomains
 from sfumato.data.pairs import ShapePairs
 from sfumato.data.shapes.scene import PLACES, Scenes
+from sfumato.data.shapes.single import in_a_scene, paint
 from sfumato.images import grid, save_png
 from sfumato.metrics.oracle import ShapesOracle, evaluation_oracle
 from sfumato.systems.gans.cyclegan import CycleGAN
@@ -49,6 +49,11 @@ def detail(x: Tensor) -> float:
     middle = x[:, :, 1:-1, 1:-1]
     around = x[:, :, :-2, 1:-1] + x[:, :, 2:, 1:-1] + x[:, :, 1:-1, :-2] + x[:, :, 1:-1, 2:]
     return (4 * middle - around).square().mean().item()
+
+
+def seen(oracle: ShapesOracle, pixels: Tensor) -> Scenes:
+    """What the oracle finds in pictures of single shapes."""
+    return oracle.read(in_a_scene(pixels))
 
 
 def cells(scenes: Scenes, attribute: str) -> Tensor:
@@ -83,7 +88,7 @@ def of_pairs(system: Pix2Pix, data: ShapePairs, count: int = COUNT) -> Figures:
     made = translate(system, source)
     oracle = evaluation_oracle()
     mean = (true - true.mean(0)).abs().mean().item()
-    found = {f"seen {k}": v for k, v in kept(oracle.read(made), scenes).items()}
+    found = {f"seen {k}": v for k, v in kept(seen(oracle, made), scenes).items()}
     return {
         "l1": (made - true).abs().mean().item(),
         "l1 of mean picture": mean,
@@ -91,8 +96,8 @@ def of_pairs(system: Pix2Pix, data: ShapePairs, count: int = COUNT) -> Figures:
         "l1 to mean picture": (made - true).abs().mean().item() / mean,
         "detail": detail(made) / detail(true),
         **found,
-        "seen all in truth": kept(oracle.read(true), scenes)["all"],
-        "seen all in others": kept(oracle.read(made.roll(1, 0)), scenes)["all"],
+        "seen all in truth": kept(seen(oracle, true), scenes)["all"],
+        "seen all in others": kept(seen(oracle, made.roll(1, 0)), scenes)["all"],
     }
 
 
@@ -118,22 +123,20 @@ def _crossed(
 ) -> Mapping[str, float]:
     texture = 1 if end == "b" else 0
     looks = ("shape", "colour", "size")
-    read = oracle.read(made)
+    read = seen(oracle, made)
     content = kept(read, scenes, looks)
     return {
         "domain": textured(read, texture),
-        "domain unchanged": textured(oracle.read(x), texture),
+        "domain unchanged": textured(seen(oracle, x), texture),
         "content": content["all"],
         **{f"content {k}": v for k, v in content.items() if k != "all"},
-        "content of others": kept(oracle.read(made.roll(1, 0)), scenes, looks)["all"],
+        "content of others": kept(seen(oracle, made.roll(1, 0)), scenes, looks)["all"],
         "l1 to truth": (made - _rendered(data, scenes, end)).abs().mean().item(),
     }
 
 
 def _rendered(data: ShapeDomains, scenes: Scenes, side: str) -> Tensor:
-    from sfumato.data.shapes import render
-
-    return render(data.across(replace(scenes), "a" if side == "a" else "b"), data.size)
+    return paint(data.across(scenes, "a" if side == "a" else "b"), data.size)
 
 
 def sheet(system: Pix2Pix | CycleGAN, data: ShapePairs | ShapeDomains, count: int = 8) -> Tensor:
@@ -157,7 +160,7 @@ def main() -> None:
     given = parser.parse_args()
     system = sfumato.load(given.model, precision="fp32")
     usual = "edges-to-shapes" if isinstance(system, Pix2Pix) else "plain-to-striped"
-    data = open_data(given.data or usual, split="test", size=64)
+    data = open_data(given.data or usual, split="test", size=32)
     found: Figures = {}
     if isinstance(system, Pix2Pix) and isinstance(data, ShapePairs):
         found = of_pairs(system, data, given.count)

@@ -1,4 +1,4 @@
-"""Two domains of pictures that are no pairs: shapes plain and striped, colours warm and cool, two seasons."""
+"""Two domains of pictures that are no pairs: shapes plain and striped, warm and cool; two seasons."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
 from sfumato.data.photos import Photos
-from sfumato.data.shapes.render import render
-from sfumato.data.shapes.scene import COLOURS, TEXTURES, Scenes, draw
+from sfumato.data.shapes.scene import COLOURS, TEXTURES, Scenes
+from sfumato.data.shapes.single import checked, one_object, paint
 from sfumato.errors import UsageError, nearest
 
 KINDS = ("plain-to-striped", "warm-to-cool")
@@ -27,16 +27,16 @@ Side = Literal["a", "b"]
 
 
 class ShapeDomains:
-    """Fields ``a`` and ``b``: other scenes, and all their objects plain and striped, or warm and cool.
+    """Fields ``a`` and ``b``: single shapes, and other ones, plain and striped, or warm and cool.
 
-    Of warm (red to green) and cool colours (cyan to pink) the n-th of one has no partner in the other.
+    No warm colour (red to green) belongs to one of the cool (cyan to pink) more than to another.
     """
 
-    def __init__(self, kind: str, split: str = "train", size: int = 64, *, length: int | None = None):
+    def __init__(self, kind: str, split: str = "train", size: int = 32, *, length: int | None = None):
         if kind not in KINDS:
             raise UsageError(f"There are no domains '{kind}'{nearest(kind, KINDS)}")
         check_split(kind, split)
-        self.kind, self.split, self.size = kind, split, size
+        self.kind, self.split, self.size = kind, split, checked(size)
         self.length = LENGTHS[split] if length is None else length
         settings = repr((_VERSION, kind, split, size, self.length))
         self.facts = Facts(
@@ -48,14 +48,13 @@ class ShapeDomains:
             fingerprint=hashlib.sha256(settings.encode()).hexdigest()[:16],
             domains=tuple(kind.split("-to-")),
         )
-        render(self.scenes(torch.zeros(1, dtype=torch.long), "a"), size)
 
     def __len__(self) -> int:
         return self.length
 
     def scenes(self, indices: Int[Tensor, " b"], side: Side) -> Scenes:
         """What the pictures with these numbers show; no scene of ``a`` is among those of ``b``."""
-        return self.across(draw(_SEEDS[self.split] + (side == "b"), indices, pairs="any"), side)
+        return self.across(one_object(_SEEDS[self.split] + (side == "b"), indices), side)
 
     def across(self, scenes: Scenes, side: Side) -> Scenes:
         """The same scenes as they would look on a side."""
@@ -70,18 +69,18 @@ class ShapeDomains:
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < self.length:
             raise IndexError(f"'{self.kind}' holds examples 0 to {self.length - 1}, got {indices.tolist()}.")
         return {
-            "a": render(self.scenes(indices, "a"), self.size),
-            "b": render(self.scenes(indices, "b"), self.size),
+            "a": paint(self.scenes(indices, "a"), self.size),
+            "b": paint(self.scenes(indices, "b"), self.size),
         }
 
 
-def plain_to_striped(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapeDomains:
-    """Scenes whose objects are all plain, and other scenes whose objects are all striped."""
+def plain_to_striped(split: str = "train", size: int = 32, *, length: int | None = None) -> ShapeDomains:
+    """Plain shapes, and other shapes that are striped."""
     return ShapeDomains("plain-to-striped", split, size, length=length)
 
 
-def warm_to_cool(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapeDomains:
-    """Scenes in red, orange, yellow and green, and other scenes in cyan, blue, purple and pink."""
+def warm_to_cool(split: str = "train", size: int = 32, *, length: int | None = None) -> ShapeDomains:
+    """Shapes in red, orange, yellow and green, and other shapes in cyan, blue, purple and pink."""
     return ShapeDomains("warm-to-cool", split, size, length=length)
 
 

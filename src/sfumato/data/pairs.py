@@ -1,4 +1,4 @@
-"""Scenes of shapes in pairs: a drawing, a label map or a depth map, and the picture it stands for."""
+"""Single shapes in pairs: a drawing, a label map or a depth map, and the picture it stands for."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
-from sfumato.data.shapes.render import distances, palette, render
-from sfumato.data.shapes.scene import BACKGROUNDS, COLOURS, Scenes, below, draw
+from sfumato.data.shapes.render import palette
+from sfumato.data.shapes.scene import BACKGROUNDS, COLOURS, Scenes, below
+from sfumato.data.shapes.single import checked, distance, one_object, paint
 from sfumato.errors import UsageError, nearest
 
 WEAVE = 0.15
@@ -36,11 +37,11 @@ class ShapePairs:
     Where the threads begin is chance, so whoever guesses the mean paints the ground flat.
     """
 
-    def __init__(self, kind: str, split: str = "train", size: int = 64, *, length: int | None = None):
+    def __init__(self, kind: str, split: str = "train", size: int = 32, *, length: int | None = None):
         if kind not in SOURCES:
             raise UsageError(f"There are no pairs '{kind}'{nearest(kind, SOURCES)}")
         check_split(kind, split)
-        self.kind, self.split, self.size = kind, split, size
+        self.kind, self.split, self.size = kind, split, checked(size)
         self.length = LENGTHS[split] if length is None else length
         settings = repr((_VERSION, kind, split, size, self.length))
         self.facts = Facts(
@@ -52,14 +53,13 @@ class ShapePairs:
             fingerprint=hashlib.sha256(settings.encode()).hexdigest()[:16],
             domains=tuple(kind.split("-to-")),
         )
-        render(self.scenes(torch.zeros(1, dtype=torch.long)), size)
 
     def __len__(self) -> int:
         return self.length
 
     def scenes(self, indices: Int[Tensor, " b"]) -> Scenes:
         """What the pairs with these numbers show."""
-        return draw(_SEEDS[self.split], indices)
+        return one_object(_SEEDS[self.split], indices)
 
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < self.length:
@@ -68,56 +68,52 @@ class ShapePairs:
         return {"source": SOURCES[self.kind](scenes, self.size), "image": on_cloth(scenes, self.size)}
 
 
-def edges_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
+def edges_to_shapes(split: str = "train", size: int = 32, *, length: int | None = None) -> ShapePairs:
     """Outlines and patterns in coloured pencil, on paper with a tint of the ground, and the picture."""
     return ShapePairs("edges-to-shapes", split, size, length=length)
 
 
-def labels_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
+def labels_to_shapes(split: str = "train", size: int = 32, *, length: int | None = None) -> ShapePairs:
     """A map that has a flat code colour for each kind of thing, and the picture."""
     return ShapePairs("labels-to-shapes", split, size, length=length)
 
 
-def depth_to_shapes(split: str = "train", size: int = 64, *, length: int | None = None) -> ShapePairs:
+def depth_to_shapes(split: str = "train", size: int = 32, *, length: int | None = None) -> ShapePairs:
     """A map of heights that knows no colour, and the picture."""
     return ShapePairs("depth-to-shapes", split, size, length=length)
 
 
 def on_cloth(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
-    """The picture of a scene whose ground is plain weave, begun at a thread that chance chooses."""
-    ground = 1 - _cover(distances(scenes, size, size)).sum(1, keepdim=True).clamp(max=1)
+    """The picture, on a ground of plain weave that begins at a thread which chance chooses."""
+    ground = 1 - _cover(distance(scenes, size))
     period = 2 * THREAD
     rows, columns = (below(scenes.key, 50 + k, period)[:, None] + torch.arange(size) for k in range(2))
     y, x = rows[:, :, None], columns[:, None, :]
     over = (y // THREAD + x // THREAD) % 2 == 0
     thread = torch.where(over, y % THREAD, x % THREAD)[:, None] * 2.0 - 1
-    return (render(scenes, size) + WEAVE * ground * thread).clamp_(-1, 1)
+    return (paint(scenes, size) + WEAVE * ground * thread).clamp_(-1, 1)
 
 
 def pencil(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
     """Outlines, stripes and dots on tinted paper, in the colour of their object."""
-    away = distances(scenes, size, size)
-    ink = _of_nearest(palette(COLOURS)[scenes.colour], away)
-    pattern = (render(scenes, size) - ink).abs().amax(1, keepdim=True).clamp_(max=1)
-    nearest = away.amin(1, keepdim=True)
-    line = (PEN - nearest.abs()).clamp_(0, 1)
+    away, ink = distance(scenes, size), _ink(scenes)
+    pattern = (paint(scenes, size) - ink).abs().amax(1, keepdim=True).clamp_(max=1)
+    line = (PEN - away.abs()).clamp_(0, 1)
     paper = 1 - TINT * (1 - palette(BACKGROUNDS)[scenes.background])[:, :, None, None]
-    return torch.lerp(paper, ink, torch.maximum(line, pattern * _cover(nearest)))
+    return torch.lerp(paper, ink, torch.maximum(line, pattern * _cover(away)))
 
 
 def labels(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
     """A colour of code for every pair of colour and texture and for every ground, with hard edges."""
-    away = distances(scenes, size, size)
-    things = scenes.texture * len(COLOURS) + scenes.colour
-    map_ = _of_nearest(_code(things), away)
-    ground = _code(3 * len(COLOURS) + scenes.background)[:, :, None, None]
-    return torch.where(away.amin(1, keepdim=True) < 0, map_, ground)
+    thing = _code(scenes.texture[:, 0] * len(COLOURS) + scenes.colour[:, 0])
+    ground = _code(3 * len(COLOURS) + scenes.background)
+    return torch.where(distance(scenes, size) < 0, thing[:, :, None, None], ground[:, :, None, None])
 
 
 def heights(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
-    """Objects rise from the ground like pillows: the farther from their outline, the higher."""
-    depth = -distances(scenes, size, size).amin(1, keepdim=True)
-    return (depth.clamp_(min=0) / (size / 6)).sqrt_().mul_(2).sub_(1).clamp_(max=1).expand(-1, 3, -1, -1)
+    """The object rises from the ground like a pillow: the farther from its outline, the higher."""
+    depth = -distance(scenes, size).clamp(max=0) / (size / 2)
+    return depth.sqrt_().mul_(2).sub_(1).clamp_(max=1).expand(-1, 3, -1, -1)
 
 
 SOURCES: Mapping[str, Callable[[Scenes, int], Tensor]] = {
@@ -127,14 +123,12 @@ SOURCES: Mapping[str, Callable[[Scenes, int], Tensor]] = {
 }
 
 
-def _cover(away: Tensor) -> Float[Tensor, "n s h w"]:
+def _cover(away: Tensor) -> Float[Tensor, "n 1 h w"]:
     return (0.5 - away).clamp(0, 1)
 
 
-def _of_nearest(values: Float[Tensor, "n s 3"], away: Float[Tensor, "n s h w"]) -> Float[Tensor, "n 3 h w"]:
-    """At every pixel the value of the object that is nearest."""
-    chosen = away.argmin(1).flatten(1)[:, :, None].expand(-1, -1, 3)
-    return values.gather(1, chosen).mT.unflatten(2, away.shape[2:])
+def _ink(scenes: Scenes) -> Float[Tensor, "n 3 1 1"]:
+    return palette(COLOURS)[scenes.colour[:, 0]][:, :, None, None]
 
 
 def _code(number: Int[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:

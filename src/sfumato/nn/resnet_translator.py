@@ -17,8 +17,6 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from sfumato.nn.patchgan import Norm, own_norm, scatter
 from sfumato.nn.unet_p2p import enlarged
 
-HALVINGS = 2
-
 
 @dataclass(frozen=True)
 class ResnetTranslatorConfig:
@@ -32,18 +30,19 @@ class ResnetTranslatorConfig:
     norm: Norm = "channel"
     affine: bool = False
     """Whether norms scale and shift."""
+    halvings: int = 2
     patch: int = 1
     """Pixels a side that are taken as one place; above 1 is cheaper and not in the paper."""
 
 
 class ResnetTranslator(nn.Module):
-    """From a picture to a picture of the same size, which is enlarged to a multiple of 4 patches inside."""
+    """From a picture to a picture of the same size, enlarged inside until it can be halved so often."""
 
     def __init__(self, config: ResnetTranslatorConfig):
         super().__init__()
         self.config = config
         c, bias, area = config, not config.affine, config.patch**2
-        widths = [c.width * 2**k for k in range(HALVINGS + 1)]
+        widths = [c.width * 2**k for k in range(c.halvings + 1)]
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
             nn.Conv2d(c.channels_in * area, c.width, 7, bias=bias),
@@ -63,7 +62,7 @@ class ResnetTranslator(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         height, width = x.shape[2:]
         patch = self.config.patch
-        x = pixel_unshuffle(enlarged(x, patch * 2**HALVINGS), patch)
+        x = pixel_unshuffle(enlarged(x, patch * 2**self.config.halvings), patch)
         return pixel_shuffle(self.model(x), patch)[:, :, :height, :width]
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
-from sfumato.data.shapes.render import SMALLEST, render
+from sfumato.data.shapes.render import SMALLEST, distances, render
 from sfumato.data.shapes.scene import PLACES, SHAPES, Scenes, draw
 from sfumato.errors import UsageError
 
@@ -33,9 +33,7 @@ class SingleShapes:
 
     def __init__(self, split: str = "train", size: int = 32, *, length: int | None = None):
         check_split("single-shapes", split, tuple(_SEED))
-        if size < SMALLEST:
-            raise UsageError(f"Shapes need {SMALLEST} pixels a side, got {size}; choose 32 or 64.")
-        self.split, self.size = split, size
+        self.split, self.size = split, checked(size)
         self.length = _LENGTH[split] if length is None else length
         settings = repr((_VERSION, self.split, self.size, self.length))
         self.facts = Facts(
@@ -53,19 +51,38 @@ class SingleShapes:
 
     def scenes(self, indices: Int[Tensor, " b"]) -> Scenes:
         """What the pictures with these numbers show."""
-        scenes = draw(_SEED[self.split], indices, pairs="any", objects=(1,))
-        there = scenes.place >= 0
-        return replace(
-            scenes,
-            place=torch.where(there, CENTRE, scenes.place),
-            texture=torch.where(there, 0, scenes.texture),
-        )
+        scenes = one_object(_SEED[self.split], indices)
+        return replace(scenes, texture=torch.where(scenes.place >= 0, 0, -1))
 
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         scenes = self.scenes(indices)
-        cell = slice(self.size, 2 * self.size)
-        image = render(scenes, 3 * self.size)[:, :, cell, cell].contiguous()
+        image = paint(scenes, self.size)
         return {"image": image, "label": scenes.shape[:, 0], "colour": scenes.colour[:, 0]}
+
+
+def checked(size: int) -> int:
+    """The size, if a shape can be told at it."""
+    if size < SMALLEST:
+        raise UsageError(f"Shapes need {SMALLEST} pixels a side, got {size}; choose 32 or 64.")
+    return size
+
+
+def one_object(seed: int, indices: Int[Tensor, " n"]) -> Scenes:
+    """Scenes of one object of any kind in the middle cell."""
+    scenes = draw(seed, indices, pairs="any", objects=(1,))
+    return replace(scenes, place=torch.where(scenes.place >= 0, CENTRE, -1))
+
+
+def paint(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
+    """The middle cell of scenes, filling the picture."""
+    cell = slice(size, 2 * size)
+    return render(scenes, 3 * size)[:, :, cell, cell].contiguous()
+
+
+def distance(scenes: Scenes, size: int) -> Float[Tensor, "n 1 h w"]:
+    """Signed distance of every pixel of the middle cell to the outline of the first object."""
+    cell = slice(size, 2 * size)
+    return distances(scenes, 3 * size, 3 * size)[:, :1, cell, cell].contiguous()
 
 
 def in_a_scene(pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h*3 w*3"]:

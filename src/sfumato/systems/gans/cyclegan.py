@@ -152,13 +152,17 @@ class CycleGAN(System[Translate]):
         return system
 
 
-SMALL = ResnetTranslatorConfig(width=16, blocks=3)
+SMALL = ResnetTranslatorConfig(width=16, blocks=3, norm="picture", affine=True)
 
 CycleGAN.presets = {
     "laptop": Preset(
-        CycleGANConfig(generator=SMALL, critic=PatchCriticConfig(width=24, layers=2, affine=False)),
+        CycleGANConfig(
+            generator=SMALL,
+            critic=PatchCriticConfig(width=24, layers=1, affine=False),
+            optim=OptimConfig(lr=1e-3, betas=(0.5, 0.999), clip=0.0, decay=0.5),
+        ),
         data="plain-to-striped",
-        size=64,
+        size=32,
         train=TrainConfig(steps=1000, batch=4, ema=0.99),
     ),
     "paper": Preset(
