@@ -165,13 +165,14 @@ def _eyes(world: World, trained: bool, device: str) -> Reader:
         return kind(config, f"{world} (untrained)").eval().requires_grad_(False).to(device)
 
 
+_TINY = DCGANNetsConfig(height=16, width=16, latent=64, generator=(64, 32))
 _SMALL = DCGANNetsConfig(height=32, width=32, latent=64, generator=(128, 64, 32))
 ProjectedGAN.presets = {
     "laptop": Preset(
-        ProjectedConfig(_SMALL, eyes="shapes", side=24, width=16, inner=32),
+        ProjectedConfig(_TINY, eyes="shapes", side=24, width=16, inner=32),
         data="single-shapes",
-        size=32,
-        train=TrainConfig(steps=1200, batch=64, ema=0.99),
+        size=16,
+        train=TrainConfig(steps=1250, batch=64, ema=0.995),
     ),
     "faces": Preset(
         ProjectedConfig(_SMALL, side=64, width=16, inner=32),
