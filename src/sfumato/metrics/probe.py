@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sfumato.errors import DataError, MissingExtraError
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Among which the machine's freedom (C) is chosen."""
 
 
@@ -44,8 +44,8 @@ def probe(
 ) -> Probe:
     """Fit on ``per_class`` examples of each class, ``draws`` times; the first draw chooses the strength.
 
-    It is chosen by as many examples again, which no draw of the same seed fits on first. Features are scaled
-    to a root mean square of 1 over the examples fitted on.
+    It is chosen by as many examples again. Features are moved to a mean of 0, and scaled together to a
+    standard deviation of 1, over the examples fitted on.
     """
     try:
         from sklearn.svm import LinearSVC
@@ -61,10 +61,11 @@ def probe(
         )
 
     def accuracy(rows: Tensor, strength: float, features: Tensor, wanted: Tensor) -> float:
-        scale = train[rows].square().mean().sqrt().clamp(min=1e-12)
-        machine: Any = LinearSVC(C=strength, loss="squared_hinge", random_state=0)
-        machine.fit((train[rows] / scale).numpy(), labels[rows].numpy())
-        return float((machine.predict((features / scale).numpy()) == wanted.numpy()).mean())
+        known = train[rows].double()
+        middle, scale = known.mean(0), known.std().clamp(min=1e-12)
+        machine: Any = LinearSVC(C=strength, loss="squared_hinge", dual=False, tol=1e-3)
+        machine.fit(((known - middle) / scale).numpy(), labels[rows].numpy())
+        return float((machine.predict(((features - middle) / scale).numpy()) == wanted.numpy()).mean())
 
     fitted = [_drawn(labels, per_class, 2 * per_class, seed + k) for k in range(draws)]
     rows, aside = fitted[0]

@@ -154,18 +154,22 @@ def _number(name: int | str, classes: tuple[str, ...]) -> int:
     return int(name)
 
 
+_FAST = OptimConfig(lr=4e-4, betas=(0.5, 0.999), clip=0.0)
 _NETS = DCGANNetsConfig(
     channels=1, height=28, width=28, latent=64, generator=(64, 32), critic=(32, 64), classes=10
 )
 CGAN.presets = {
     "laptop": Preset(
-        CGANConfig(_NETS), data="fashion", size=28, train=TrainConfig(steps=3000, batch=64, ema=0.995)
+        CGANConfig(_NETS, generator_optim=_FAST, critic_optim=_FAST),
+        data="fashion",
+        size=28,
+        train=TrainConfig(steps=2500, batch=64, ema=0.995),
     ),
     "digits": Preset(
         CGANConfig(replace(_NETS, height=8, width=8, generator=(64,), critic=(64,))),
         data="digits",
         size=8,
-        train=TrainConfig(steps=3000, batch=64, ema=0.995),
+        train=TrainConfig(steps=2500, batch=64, ema=0.995),
     ),
     "paper": Preset(
         CGANConfig(replace(_NETS, latent=100, generator=(128, 64), critic=(64, 128)), prior="uniform"),

@@ -203,13 +203,14 @@ def _concepts(oracle: ShapesOracle, pixels: Tensor) -> list[Tensor]:
     return [logs[0][:, 1], logs[1], logs[2]]
 
 
+_FAST = OptimConfig(lr=4e-4, betas=(0.5, 0.999), clip=0.0)
 _SMALL = DCGANNetsConfig(height=16, width=16, latent=64, generator=(64, 32), critic=(32, 64))
 DCGAN.presets = {
     "laptop": Preset(
-        DCGANConfig(_SMALL),
+        DCGANConfig(_SMALL, generator_optim=_FAST, critic_optim=_FAST),
         data="single-shapes",
         size=16,
-        train=TrainConfig(steps=2000, batch=64, ema=0.995),
+        train=TrainConfig(steps=2500, batch=64, ema=0.995),
     ),
     "digits": Preset(
         DCGANConfig(replace(_SMALL, channels=1, height=8, width=8, generator=(64,), critic=(64,))),
@@ -218,7 +219,9 @@ DCGAN.presets = {
         train=TrainConfig(steps=3000, batch=64, ema=0.995),
     ),
     "fashion": Preset(
-        DCGANConfig(replace(_SMALL, channels=1, height=28, width=28)),
+        DCGANConfig(
+            replace(_SMALL, channels=1, height=28, width=28), generator_optim=_FAST, critic_optim=_FAST
+        ),
         data="fashion",
         size=28,
         train=TrainConfig(steps=3000, batch=64, ema=0.995),
