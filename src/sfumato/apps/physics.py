@@ -89,7 +89,7 @@ def _list(options: Options) -> int:
     rows = [_row(law, check(Equation.read(law.equation, NUMBERS))) for law in PROCESSES]
     options.talk.result(rows)
     heads = ["process", "equation", "w(k)", "density p", "velocity", "births", "generative", "here"]
-    options.talk.show(table(heads, [row.values() for row in rows]))
+    options.talk.show(table(heads, [list(row.values()) for row in rows]))
     options.talk.note("generative: Im w(k) < Im w(0) for all k > 0, and p nowhere negative (computed).")
     return 0
 

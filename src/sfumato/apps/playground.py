@@ -43,7 +43,7 @@ VIEW, MARGIN, LINE = 1.25, 10, 22
 MOMENTS = (1.0, 0.4, 0.15, 0.05, 0.0)
 """Noise levels that ``field`` shows."""
 INK, PALE, PAPER = (28, 28, 34), (110, 110, 118), (255, 255, 255)
-SHADES = 96
+SHADES = 72
 """Colours of the picture of all processes, to keep its file small."""
 HOLD = 12
 """Frames for which an animation rests at its end."""
@@ -114,7 +114,8 @@ def play(options: Options) -> int:
     _check(options)
     path = options.out or Path(f"physics-{options.data}-{options.process}.gif")
     world = World.of(options, options.process)
-    frames, trail = [], []
+    frames: list[Image.Image] = []
+    trail: list[Tensor] = []
     for step in world.walk(options):
         trail = [*trail[-5:], step.x]
         frames.append(_frame(world, step.t, trail))
