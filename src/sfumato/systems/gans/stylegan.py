@@ -371,6 +371,9 @@ StyleGAN.presets = {
             optim=OptimConfig(lr=1e-3, betas=(0.0, 0.99), clip=0.0),
         ),
     ),
+    "ada": replace(
+        _LAPTOP, config=StyleGANConfig(augment=AugmentConfig("ada", images=50_000)), data="folder"
+    ),
     "paper": Preset(
         StyleGANConfig(
             StyleConfig(3, 1024, 1024, 512, 512, 8, base=32768, most=512),
