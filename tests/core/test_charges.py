@@ -48,6 +48,12 @@ def test_gaussian_charges_are_a_mixture_without_spread(schedule):
     assert torch.allclose(Charges(FOUR, process, SHARES)(x, t).x0, expected, atol=1e-9)
 
 
+def test_noise_alone_says_nothing_but_the_mean():
+    x, t = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.ones(5, dtype=torch.float64)
+    belief = Charges(FOUR, Process(Straight()), SHARES)(x, t).x0
+    assert torch.allclose(belief, (SHARES @ FOUR).float().expand(5, 2), atol=1e-4)
+
+
 def test_the_way_to_diffusion_shortens_with_the_dimensions_added():
     """|x0 of PFGM++ - x0 of diffusion| falls as 1 / D (slope -1), and vanishes in the end."""
     plain = Process(Karras())
@@ -81,7 +87,7 @@ def test_the_flow_of_pfgm_is_pfgmpp_with_one_dimension():
 def test_flows_keep_the_masses_of_the_points(kernel):
     process, count = Process(Karras(sigma_min=0.01, sigma_max=60.0), kernel), 3000
     x = process.draw(torch.empty(count, 2, dtype=torch.float64), torch.ones(count).double(), Streams(count))
-    times = process.schedule.grid(24, "karras")
+    times = process.schedule.grid(16, "karras")
     assert (masses(walked(process, FOUR, SHARES, 60 * x, times), FOUR) - SHARES).abs().max() < 0.02
 
 
@@ -114,7 +120,7 @@ def test_births_mend_the_masses(mass, time):
     process = yukawa(mass, time)
     times, found = process.schedule.grid(24, "karras"), {True: 0.0, False: 0.0}
     for seed in range(2):
-        x = rings(process, points, shares, 8000, seed)
+        x = rings(process, points, shares, 4000, seed)
         for births in found:
             end = walked(process, points, shares, x, times, Rng([seed]), births)
             found[births] += 0.5 * (masses(end, points) - shares).abs().sum().item() / 2
@@ -139,4 +145,4 @@ def test_what_cannot_branch_is_told_why():
     with pytest.raises(UsageError, match="does not say where particles are born"):
         next(branching(solvers.ddim)(lambda x, t: Belief(x), process, many, times, rng=Rng.sampling(0, 256)))
     with pytest.raises(UsageError, match="as many positive weights"):
-        Charges(FOUR, process, torch.tensor([1.0, 0.0]))
+        Charges(FOUR, process, torch.tensor([1.0, 0.0, 2.0, 1.0]))

@@ -49,10 +49,10 @@ def density(kernel: Kernel, length: torch.Tensor, sigma: float, size: int) -> to
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 3])
 def test_densities_integrate_to_one(kernel, size):
     """Over the radius, on a logarithmic grid."""
-    logs = torch.linspace(-20, 30, 20_001, dtype=torch.float64)
+    logs = torch.linspace(-20, 30, 8001, dtype=torch.float64)
     r = logs.exp()
     sphere = 2 * math.pi ** (size / 2) / math.gamma(size / 2)
     total = torch.trapezoid(density(kernel, r, 1.3, size) * sphere * r**size, logs)

@@ -11,6 +11,9 @@ from sfumato.core.denoiser import Belief
 from sfumato.core.process import Process
 from sfumato.errors import UsageError
 
+FAINTEST = 1e-6
+"""Least share of data that counts, where a schedule leaves none."""
+
 
 class Charges:
     """What a perfect network would answer that has learned these points by heart, with these shares.
@@ -45,10 +48,10 @@ class Charges:
 
     def _seen(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """From each point to x / alpha, the squares of the lengths, and sigma / alpha."""
-        schedule = self.process.schedule
-        y = x.flatten(1).double() / schedule.alpha(t.double())[:, None]
-        offsets = y[:, None] - self.points
-        return offsets, offsets.square().sum(2), self.process.ratio(t.double())[:, None]
+        schedule, t = self.process.schedule, t.double()
+        alpha = schedule.alpha(t).clamp(min=FAINTEST)[:, None]
+        offsets = (x.flatten(1).double() / alpha)[:, None] - self.points
+        return offsets, offsets.square().sum(2), schedule.sigma(t)[:, None] / alpha
 
     def _told(self, square: Tensor, sigma: Tensor) -> Tensor:
         logs = self.process.kernel.log_density(square, sigma, self.points.shape[1])
