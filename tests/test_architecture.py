@@ -128,8 +128,10 @@ def test_every_system_file_is_in_the_table():
 
 
 def _defines_presets(path: Path) -> bool:
-    classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
-    return any("System" in ast.unparse(base) for node in classes for base in node.bases)
+    assigned = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    return any(
+        isinstance(t, ast.Attribute) and t.attr == "presets" for node in assigned for t in node.targets
+    )
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -83,9 +83,7 @@ def test_it_goes_both_ways_by_the_domains_names():
     ):
         *_, answer = system.run(Translate(images=x, count=2, direction=direction))
         assert (answer.pixels - network(x)).abs().max() < 1e-6
-    with pytest.raises(
-        UsageError, match="Unknown direction 'plain-to-stripe'; did you mean 'plain-to-"
-    ):
+    with pytest.raises(UsageError, match="Unknown direction 'plain-to-stripe'; did you mean 'plain-to-"):
         list(system.run(Translate(images=x, direction="plain-to-stripe")))
     with pytest.raises(UsageError, match="Both domains are called 'a'; give them different names"):
         CycleGAN(replace(SMALL, domains=("a", "a")))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sfumato import images
+from sfumato.apps.physics_options import Name, Options
 from sfumato.core.births import branching
 from sfumato.core.charges import Charges
 from sfumato.core.kernels import StudentT, Yukawa
@@ -23,9 +24,6 @@ from sfumato.core.solvers import named
 from sfumato.core.steps import Solver, Step
 from sfumato.data.toys import points
 from sfumato.errors import UsageError
-
-if TYPE_CHECKING:
-    from sfumato.apps.physics import Options
 
 KNOWN = 240
 """Points of a set that the denoiser knows."""
@@ -129,8 +127,6 @@ def play(options: Options) -> int:
 
 def field(options: Options) -> int:
     """Write a picture of all processes, a row each, at the same noise levels."""
-    from sfumato.apps.physics import Name
-
     _check(options)
     path = options.out or Path(f"physics-{options.data}.png")
     rows = [_row(World.of(options, process), options) for process in get_args(Name)]
