@@ -16,7 +16,7 @@ from sfumato.nn.layers import GroupNorm
 
 MOST = 8
 """How many times the first layer's width a network grows to."""
-Norm = Literal["channel", "picture"]
+Norm = Literal["channel", "picture", "none"]
 SPREAD = 0.02
 """Standard deviation of the weights before training (section 6.2)."""
 
@@ -41,7 +41,7 @@ class PatchCritic(nn.Module):
     def __init__(self, config: PatchCriticConfig):
         super().__init__()
         self.config = config
-        w, bias = config.width, not config.affine
+        w, bias = config.width, biased(config.norm, affine=config.affine)
         layers: list[nn.Module] = [nn.Conv2d(config.channels, w, 4, 2, 1), nn.LeakyReLU(0.2)]
         wide = w
         for k in range(1, config.layers + 1):
@@ -56,14 +56,22 @@ class PatchCritic(nn.Module):
         return self.model(x)
 
 
-def own_norm(width: int, norm: Norm, *, affine: bool) -> GroupNorm:
+def own_norm(width: int, norm: Norm, *, affine: bool) -> nn.Module:
     """Normalise every picture by its own statistics.
 
     "channel" (instance norm) is what batch norm does to a batch of one, which is how pix2pix is trained and
     used (section 3.4); so pictures never depend on their neighbours, and no running averages are needed.
     "picture" (layer norm) takes all channels together: what tells one colour from another is not lost.
+    With "none", how light a flat picture is is not lost either.
     """
+    if norm == "none":
+        return nn.Identity()
     return GroupNorm(width if norm == "channel" else 1, width, affine=affine)
+
+
+def biased(norm: Norm, *, affine: bool) -> bool:
+    """Whether a convolution before a norm needs a bias of its own."""
+    return norm == "none" or not affine
 
 
 def scatter(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from sfumato.nn.patchgan import Norm, own_norm, scatter
+from sfumato.nn.patchgan import Norm, biased, own_norm, scatter
 from sfumato.nn.unet_p2p import enlarged
 
 
@@ -41,7 +41,7 @@ class ResnetTranslator(nn.Module):
     def __init__(self, config: ResnetTranslatorConfig):
         super().__init__()
         self.config = config
-        c, bias, area = config, not config.affine, config.patch**2
+        c, bias, area = config, biased(config.norm, affine=config.affine), config.patch**2
         widths = [c.width * 2**k for k in range(c.halvings + 1)]
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
@@ -73,11 +73,11 @@ class ResnetBlock(nn.Module):
         super().__init__()
         self.conv_block = nn.Sequential(
             nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3, bias=not affine),
+            nn.Conv2d(width, width, 3, bias=biased(norm, affine=affine)),
             own_norm(width, norm, affine=affine),
             nn.ReLU(),
             nn.ReflectionPad2d(1),
-            nn.Conv2d(width, width, 3, bias=not affine),
+            nn.Conv2d(width, width, 3, bias=biased(norm, affine=affine)),
             own_norm(width, norm, affine=affine),
         )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from sfumato.errors import UsageError
-from sfumato.nn.patchgan import MOST, Norm, own_norm, scatter
+from sfumato.nn.patchgan import MOST, Norm, biased, own_norm, scatter
 
 FIRST_DROPPED = 4
 """The level from which inner levels drop places while learning: their only source of chance."""
@@ -49,7 +49,7 @@ class TranslatorUNet(nn.Module):
             inner = _inner_level(config, k, inner)
         assert inner is not None
         outer, out = config.width, config.channels_out
-        down = nn.Conv2d(config.channels_in, outer, 4, 2, 1, bias=not config.affine)
+        down = nn.Conv2d(config.channels_in, outer, 4, 2, 1, bias=biased(config.norm, affine=config.affine))
         up = nn.ConvTranspose2d(2 * outer, out, 4, 2, 1)
         self.model = Level(down, inner, nn.ReLU(), up, nn.Tanh())
         scatter(self)
@@ -80,7 +80,7 @@ class Crossed(Level):
 def _inner_level(config: TranslatorUNetConfig, k: int, below: nn.Module | None) -> Crossed:
     """Level ``k`` from the outside; the innermost, with nothing below, has one place and so no norm."""
     outer, inner = (config.width * min(2**level, MOST) for level in (k - 1, k))
-    bias = not config.affine
+    bias = biased(config.norm, affine=config.affine)
     down = nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)
     norms = [own_norm(w, config.norm, affine=config.affine) for w in (inner, outer)]
     if below is None:
