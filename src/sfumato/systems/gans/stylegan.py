@@ -349,7 +349,7 @@ def _lazily(optim: OptimConfig, every: int) -> OptimConfig:
     return replace(optim, lr=optim.lr * share, betas=(first**share, second**share))
 
 
-_LAPTOP = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=6000, batch=16, ema=0.999))
+_LAPTOP = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=5000, batch=16, ema=0.999))
 _OLD = StyleConfig(norm="adain", skip=False, residual=False)
 StyleGAN.presets = {
     "laptop": _LAPTOP,
