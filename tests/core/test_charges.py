@@ -118,7 +118,7 @@ def test_births_mend_the_masses(mass, time):
     points = torch.tensor([[-1.0, 0.0], [1.5, 0.5]], dtype=torch.float64)
     shares = torch.tensor([0.3, 0.7], dtype=torch.float64)
     process = yukawa(mass, time)
-    times, found = process.schedule.grid(24, "karras"), {True: 0.0, False: 0.0}
+    times, found = process.schedule.grid(18, "karras"), {True: 0.0, False: 0.0}
     for seed in range(2):
         x = rings(process, points, shares, 4000, seed)
         for births in found:

@@ -166,7 +166,8 @@ class Yukawa(Kernel):
         self, square: Float[Tensor, "b k"], sigma: Float[Tensor, "b 1"], size: int
     ) -> Float[Tensor, "b k"]:
         """2 (m / 2 pi)^nu T e^(m T) rho^-nu K_nu(m rho): rho^2 = |x - x0|^2 + T^2, nu = (size + 1) / 2."""
-        a = self._clock(sigma, size)[0]
+        levels, where = torch.unique(sigma.double(), return_inverse=True)
+        a = self.mass * self.time(levels, size)[where]
         apart = self.mass**2 * square.double()
         rho, nu = (a**2 + apart).sqrt(), (size + 1) / 2
         constant = math.log(2) - nu * math.log(2 * math.pi) + size * math.log(self.mass)
