@@ -163,7 +163,7 @@ CGAN.presets = {
         CGANConfig(_NETS, generator_optim=_FAST, critic_optim=_FAST),
         data="fashion",
         size=28,
-        train=TrainConfig(steps=2500, batch=64, ema=0.995),
+        train=TrainConfig(steps=5000, batch=64, ema=0.995),
     ),
     "digits": Preset(
         CGANConfig(replace(_NETS, height=8, width=8, generator=(64,), critic=(64,))),
