@@ -53,10 +53,3 @@ def test_restarts_keep_the_book_in_use_and_that_pays(tmp_path):
     assert used > 1.5 * idle
     assert error < worse
     assert right >= 0.8
-
-
-def test_dalles_soft_book_tells_clothes_too(tmp_path):
-    error, used, right = told(trained(tmp_path / "run", "dvae"), "dvae")
-    assert used >= 40
-    assert error < 0.02
-    assert right >= 0.8
