@@ -30,7 +30,7 @@ from sfumato.metrics.oracle import ShapesOracle, evaluation_oracle
 from sfumato.systems.gans.cyclegan import CycleGAN
 from sfumato.systems.gans.pix2pix import Pix2Pix
 
-COUNT = 300
+COUNT, COLUMNS = 300, 12
 LOOKS = ("shape", "colour", "size", "texture")
 WHISPER = 0.05
 """Standard deviation of the noise that drowns what a translation may have hidden."""
@@ -171,7 +171,8 @@ def main() -> None:
     if given.sheet:
         assert isinstance(system, Pix2Pix | CycleGAN)
         assert isinstance(data, ShapePairs | ShapeDomains)
-        save_png(grid(sheet(system, data), 8), given.sheet)
+        picture = grid(sheet(system, data, COLUMNS), COLUMNS)
+        save_png(picture.resize((2 * picture.width, 2 * picture.height), 0), given.sheet)
 
 
 if __name__ == "__main__":
