@@ -1,8 +1,8 @@
 """Projected GANs converge faster: images until the distance that DCGAN ends at, and the paper's controls.
 
 DCGAN's laptop preset against ours: the same data, generator, batch and moving average, half the steps.
-Distances are those of the evaluation oracle, which no critic has seen through. The limit is the paper's claim;
-it has not been measured with this preset yet.
+Distances are those of the evaluation oracle, which no critic has seen through. The limit is the paper's
+claim; it has not been measured with this preset yet.
 """
 
 from __future__ import annotations
