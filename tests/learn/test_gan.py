@@ -40,7 +40,7 @@ def test_the_judge():
 
 def test_wasserstein_covers_nearly_all_spots(tmp_path):
     ours = [covered("gaussians-wgan-gp", seed, tmp_path) for seed in SEEDS]
-    for seed in SEEDS:  # No bound: between 12 and 22 spots were seen, depending on seed and batch.
+    for seed in SEEDS:  # No bound: it covered 22 and 23, and in trials with other batches 12.
         covered("gaussians", seed, tmp_path)
     assert min(spots for spots, _ in ours) >= 22
     assert min(share for _, share in ours) >= 0.5
