@@ -159,17 +159,17 @@ _NETS = DCGANNetsConfig(
     channels=1, height=28, width=28, latent=64, generator=(64, 32), critic=(32, 64), classes=10
 )
 CGAN.presets = {
-    "laptop": Preset(
-        CGANConfig(_NETS, generator_optim=_FAST, critic_optim=_FAST),
-        data="fashion",
-        size=28,
-        train=TrainConfig(steps=5000, batch=64, ema=0.995),
-    ),
     "digits": Preset(
         CGANConfig(replace(_NETS, height=8, width=8, generator=(64,), critic=(64,))),
         data="digits",
         size=8,
         train=TrainConfig(steps=2500, batch=64, ema=0.995),
+    ),
+    "laptop": Preset(
+        CGANConfig(_NETS, generator_optim=_FAST, critic_optim=_FAST),
+        data="fashion",
+        size=28,
+        train=TrainConfig(steps=5000, batch=64, ema=0.995),
     ),
     "paper": Preset(
         CGANConfig(replace(_NETS, latent=100, generator=(128, 64), critic=(64, 128)), prior="uniform"),
