@@ -22,6 +22,7 @@ from sfumato.core.checkpoint import RunFolder
 from sfumato.core.trainer import Trainer
 from sfumato.errors import DataError, UsageError
 from sfumato.images import save_png, to_pil
+from sfumato.systems.diffusion.edm import EDMConfig
 from tests.apps.conftest import TINY
 
 
@@ -286,3 +287,11 @@ def test_a_limit_is_a_share():
     for wrong in ("120%", "-0.1", "some"):
         with pytest.raises(UsageError, match=r"--max-bad is a share such as 10% or 0.1, got"):
             share(wrong)
+
+
+def test_what_is_true_can_be_made_false():
+    assert override(EDMConfig(clip=True), ["--no-clip"], "edm digits") == EDMConfig(clip=False)
+    with pytest.raises(
+        UsageError, match="'--no-clop' is no setting of train edm digits; did you mean '--no-clip'"
+    ):
+        override(EDMConfig(clip=True), ["--no-clop"], "edm digits")

@@ -170,7 +170,7 @@ def override(config: Any, settings: Sequence[str], what: str) -> Any:
     settings = [
         word.replace("--system.", "--", 1) if word.startswith("--system.") else word for word in settings
     ]
-    known = leaves(config).keys()
+    known = _flags(leaves(config))
     for flag in (word.partition("=")[0] for word in settings if word.startswith("--")):
         name = flag[2:].replace("_", "-")
         if name not in known:
@@ -179,6 +179,16 @@ def override(config: Any, settings: Sequence[str], what: str) -> Any:
     if not settings:
         return config
     return tyro.cli(type(config), default=config, args=settings, prog=f"sfumato train {what}", config=MARKERS)
+
+
+def _flags(settings: Mapping[str, Any]) -> set[str]:
+    """What may be typed: what is true can be made false by "no-" before its own name.
+
+    >>> sorted(_flags({"optim.lr": 0.1, "network.affine": True}))
+    ['network.affine', 'network.no-affine', 'optim.lr']
+    """
+    split = [(*name.rpartition("."), value) for name, value in settings.items()]
+    return {*settings, *(f"{head}{dot}no-{last}" for head, dot, last, value in split if value is True)}
 
 
 TRAINING = frozenset(
