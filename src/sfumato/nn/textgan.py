@@ -122,15 +122,15 @@ class Affine(nn.Module):
     def __init__(self, told: int, width: int):
         super().__init__()
         self.fc_gamma, self.fc_beta = (_two_layers(told, width) for _ in range(2))
-        nn.init.ones_(zeroed(self.fc_gamma.get_submodule("linear2")).bias)
-        zeroed(self.fc_beta.get_submodule("linear2"))
+        nn.init.ones_(self.fc_gamma.get_parameter("linear2.bias"))
 
     def forward(self, x: Float[Tensor, "b c h w"], told: Float[Tensor, "b t"]) -> Float[Tensor, "b c h w"]:
         return self.fc_gamma(told)[..., None, None] * x + self.fc_beta(told)[..., None, None]
 
 
 def _two_layers(inside: int, width: int) -> nn.Sequential:
-    layers = {"linear1": nn.Linear(inside, width), "relu1": nn.ReLU(), "linear2": nn.Linear(width, width)}
+    last = zeroed(nn.Linear(width, width))
+    layers = {"linear1": nn.Linear(inside, width), "relu1": nn.ReLU(), "linear2": last}
     return nn.Sequential(OrderedDict(layers))
 
 
