@@ -1,8 +1,8 @@
 """VGG: stages of 3 x 3 convolutions between poolings, whose maps say what a picture shows and how it looks.
 
 Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, ICLR 2015, arXiv
-1409.1556, table 1 (configurations D and E). Layers stand under torchvision's names (``features.0.weight``), so
-that its weight files fit; ``compat/torchvision.py`` reads these and two older conventions.
+1409.1556, table 1 (configurations D and E). Layers stand under torchvision's names (``features.0.weight``),
+so that its weight files fit; ``compat/torchvision.py`` reads these and two older conventions.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sfumato.errors import UsageError, nearest
 
 Convention = Literal["unit", "imagenet", "caffe", "normalised"]
 """How a network wants its pictures. ``unit``: RGB in [-1, 1], as this house keeps them. ``imagenet``: RGB in
-[0, 1], minus torchvision's mean, over its deviation. ``caffe``: BGR in [0, 255], minus a mean. ``normalised``:
-RGB in [0, 1]; the network's own first layer does the rest."""
+[0, 1], minus torchvision's mean, over its deviation. ``caffe``: BGR in [0, 255], minus a mean.
+``normalised``: RGB in [0, 1]; the network's own first layer does the rest."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN = (103.939, 116.779, 123.68)
@@ -60,6 +60,9 @@ VGG19 = VGGConfig(convs=(2, 2, 4, 4, 4), convention="imagenet")
 
 class VGG(nn.Module):
     """A network whose maps are known by name: ``conv3_2`` and ``relu3_2`` in stage 3, ``pool3`` behind it."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, config: VGGConfig):
         super().__init__()
@@ -118,8 +121,8 @@ class VGG(nn.Module):
         least = self.smallest(taps)
         if min(x.shape[2:]) < least:
             raise UsageError(
-                f"Pictures of {x.shape[2]} x {x.shape[3]} pixels are too small for {', '.join(taps)}; they need "
-                f"at least {least} a side. Enlarge them, or choose earlier layers."
+                f"Pictures of {x.shape[2]} x {x.shape[3]} pixels are too small for {', '.join(taps)}; they "
+                f"need at least {least} a side. Enlarge them, or choose earlier layers."
             )
         wanted = {self._places[tap]: tap for tap in taps}
         found: dict[str, Tensor] = {}
@@ -145,7 +148,6 @@ class VGG(nn.Module):
             return x
         if self.config.convention == "caffe":
             x = x.flip(1)
-        assert isinstance(self.scale, Tensor) and isinstance(self.shift, Tensor)
         return x * self.scale + self.shift
 
     def _check(self, tap: str) -> None:
