@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from sfumato.apps.pictures import Pictures
     from sfumato.core.generate import Generate
     from sfumato.core.request import (
+        Dream,
         Edit,
         Images,
         Invert,
         Mix,
         Progress,
         Reconstruct,
+        Stylize,
         Translate,
         Upscale,
         Video,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "SYSTEMS",
+    "Dream",
     "Edit",
     "Film",
     "Generate",
@@ -43,6 +46,7 @@ __all__ = [
     "Pictures",
     "Progress",
     "Reconstruct",
+    "Stylize",
     "Translate",
     "Upscale",
     "Video",
@@ -63,7 +67,20 @@ _LIVES_IN = {
     "Pictures": "sfumato.apps.pictures",
     "Generate": "sfumato.core.generate",
 } | dict.fromkeys(
-    ("Edit", "Images", "Invert", "Mix", "Progress", "Reconstruct", "Translate", "Upscale", "Video", "Walk"),
+    (
+        "Dream",
+        "Edit",
+        "Images",
+        "Invert",
+        "Mix",
+        "Progress",
+        "Reconstruct",
+        "Stylize",
+        "Translate",
+        "Upscale",
+        "Video",
+        "Walk",
+    ),
     "sfumato.core.request",
 )
 

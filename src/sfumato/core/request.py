@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from sfumato.images import gif_tag, grid
 
 __all__ = [
     "Branch",
+    "Dream",
     "Edit",
     "Event",
     "Generate",
@@ -30,6 +32,7 @@ __all__ = [
     "Reconstruct",
     "Request",
     "Result",
+    "Stylize",
     "Translate",
     "Upscale",
     "Video",
@@ -62,6 +65,72 @@ class Upscale(Request):
 
     images: Float[Tensor, "n c h w"] = field(kw_only=True)
     """In [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Stylize(Request):
+    """Paint pictures anew in the style of others."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """What to paint; in [-1, 1]."""
+    styles: tuple[Float[Tensor, "c _ _"], ...] = field(default=(), kw_only=True)
+    """Pictures to take the style from, each of any size, in [-1, 1]; none for a system that has learned one."""
+    weights: tuple[float, ...] = field(default=(), kw_only=True)
+    """How much each style counts, in any unit; empty means that all count the same."""
+    masks: Float[Tensor, "s 1 h w"] | None = field(default=None, kw_only=True)
+    """One for each style, of the pictures' size: 1 where it applies; none means everywhere."""
+    strength: float = field(default=1.0, kw_only=True)
+    """How far to go: 0 keeps the picture, 1 is the system's own measure of style."""
+    keep_colour: bool = field(default=False, kw_only=True)
+    """Whether the colours stay those of the picture."""
+    style_scale: float = field(default=1.0, kw_only=True)
+    """Size of the styles' strokes, as a multiple of what they are."""
+    start: Literal["content", "noise"] = field(default="content", kw_only=True)
+    """Where a search sets out from; other systems have no such choice."""
+    steps: int | None = field(default=None, kw_only=True)
+    """Of a search; none means the system's own default."""
+
+    def shares(self) -> tuple[float, ...]:
+        """How much each style counts, together 1.
+
+        Raises ``UsageError`` if there are not as many weights as styles, or not all are 0 or more with one
+        above 0.
+        """
+        weights = self.weights or (1.0,) * len(self.styles)
+        if len(weights) != len(self.styles):
+            raise UsageError(
+                f"There are {len(weights)} weights for {len(self.styles)} styles; give one for each, or none."
+            )
+        total = sum(weights)
+        if weights and not (min(weights) >= 0 and 0 < total < float("inf")):
+            raise UsageError(
+                f"Weights of styles are 0 or more and not all 0, got {weights}; give such as 0.7 0.3."
+            )
+        return tuple(weight / total for weight in weights)
+
+
+@dataclass(frozen=True)
+class Dream(Request):
+    """Change pictures so that a network sees more of what it sees in them."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    layers: tuple[str, ...] = field(default=(), kw_only=True)
+    """Whose activity grows; empty means the system's own."""
+    channel: int | None = field(default=None, kw_only=True)
+    """Of these layers alone; none means all."""
+    label: int | str | None = field(default=None, kw_only=True)
+    """A class to be seen, in place of layers."""
+    guide: Float[Tensor, "c _ _"] | None = field(default=None, kw_only=True)
+    """A picture of any size, in [-1, 1], whose features are sought."""
+    octaves: int | None = field(default=None, kw_only=True)
+    """Sizes at which it dreams, the smallest first; none means the system's own default."""
+    steps: int | None = field(default=None, kw_only=True)
+    """At each size; none means the system's own default."""
+    jitter: int | None = field(default=None, kw_only=True)
+    """Most pixels by which the picture is shifted at each step; none means the system's own default."""
+    frames: int = field(default=0, kw_only=True)
+    """Of a film that falls into the picture, dreaming; 0 for a picture."""
 
 
 @dataclass(frozen=True)
