@@ -40,6 +40,7 @@ DATASETS = {
     "fashion": "sfumato.data.fashion:Fashion",
     "faces": "sfumato.data.faces:Faces",
     "photos": "sfumato.data.photos:Photos",
+    "textures": "sfumato.data.textures:Textures",
     "gaussians": "sfumato.data.gaussians:gaussians",
     "single-shapes": "sfumato.data.shapes.single:SingleShapes",
     "photographs": "sfumato.data.photos:photographs",

@@ -74,7 +74,7 @@ class Stylize(Request):
     images: Float[Tensor, "n c h w"] = field(kw_only=True)
     """What to paint; in [-1, 1]."""
     styles: tuple[Float[Tensor, "c _ _"], ...] = field(default=(), kw_only=True)
-    """Pictures to take the style from, each of any size, in [-1, 1]; none for a system that has learned one."""
+    """Pictures to take the style from, each of any size, in [-1, 1]; none for a system that learned one."""
     weights: tuple[float, ...] = field(default=(), kw_only=True)
     """How much each style counts, in any unit; empty means that all count the same."""
     masks: Float[Tensor, "s 1 h w"] | None = field(default=None, kw_only=True)
