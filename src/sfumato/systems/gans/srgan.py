@@ -23,6 +23,7 @@ from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.request import Event, Images, Progress, Upscale
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.core.tiles import tiles
 from sfumato.data.dataset import Facts
 from sfumato.errors import DataError, UsageError
 from sfumato.metrics.oracle import ShapesOracle, training_oracle
@@ -133,22 +134,13 @@ class SRGAN(System[Upscale]):
                 "convert them first."
             )
         answer = torch.empty(n, channels, FACTOR * height, FACTOR * width, device=x.device)
-        side, reach = self.config.tile, self.network.reach
-        corners = [
-            (i, top, left)
-            for i in range(n)
-            for top in range(0, height, side)
-            for left in range(0, width, side)
-        ]
-        for done, (i, top, left) in enumerate(corners, start=1):
-            above, before = min(top, reach), min(left, reach)
-            part = x[i : i + 1, :, top - above : top + side + reach, left - before : left + side + reach]
-            large = self.network(part).float()[0, :, FACTOR * above :, FACTOR * before :]
-            target = answer[
-                i, :, FACTOR * top : FACTOR * (top + side), FACTOR * left : FACTOR * (left + side)
-            ]
-            target.copy_(large[:, : target.shape[1], : target.shape[2]].clamp(-1, 1))
-            yield Progress(done / len(corners))
+        squares = tiles(height, width, self.config.tile, self.network.reach)
+        for i in range(n):
+            for done, square in enumerate(squares, start=i * len(squares) + 1):
+                square.write(
+                    self.network(square.read(x[i : i + 1])).float().clamp(-1, 1), answer[i : i + 1], FACTOR
+                )
+                yield Progress(done / (n * len(squares)))
         yield Images(answer, seeds=tuple(range(request.seed, request.seed + n)))
 
 

@@ -1,0 +1,247 @@
+"""Fast style transfer: a network that paints every picture in one style, which it has learned, in one pass.
+
+Johnson, Alahi, Fei-Fei: Perceptual Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016, arXiv
+1603.08155. What the search of Gatys et al. finds for one picture in hundreds of steps, the network learns to
+answer at once; it descends the same objective, over all pictures of a folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sfumato.compat.fast_style import PUBLISHED, read_transformer
+from sfumato.core.perceptual import content_loss, gram, style_loss, total_variation
+from sfumato.core.request import Event, Images, Progress, Stylize
+from sfumato.core.stylize import check, kept_colours, without_search
+from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.core.tiles import tiles
+from sfumato.data.dataset import Dataset, Facts
+from sfumato.data.style_picture import TEXTURE, style_levels
+from sfumato.errors import DataError, UsageError
+from sfumato.images import from_levels
+from sfumato.nn.image_transform import ImageTransform, ImageTransformConfig
+from sfumato.nn.vgg import VGG
+from sfumato.systems.style.eyes import eyes
+
+MOSAIC = 128
+"""Pixels a side of the squares by which a picture that is too large is judged as a whole."""
+
+
+@dataclass(frozen=True)
+class FastStyleConfig:
+    """The style, the network, and what it descends."""
+
+    channels: int = 3
+    style: str = "texture:19"
+    """The picture whose style it learns: a file, or "texture:" and a number from ``sfumato data textures``."""
+    style_size: int = 256
+    """The style is scaled to as many pixels as a square of this side has; its strokes are learned as large as
+    they then are."""
+    style_height: int = 256
+    style_width: int = 256
+    network: ImageTransformConfig = ImageTransformConfig()
+    features: str = "vgg-small"
+    """The network whose maps are compared: a model that comes along, a run of vgg, or a public weight file."""
+    content_layer: str = "relu2_2"
+    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_2")
+    content_weight: float = 1.0
+    """Of the squared error in the content layer (equation 2)."""
+    style_weight: float = 1e5
+    """Of the squared errors of Gram matrices (equation 4), summed over layers."""
+    variation_weight: float = 0.0
+    """Of squared differences of neighbouring pixels (section 3.2)."""
+    optim: OptimConfig = OptimConfig(lr=1e-3, clip=0.0)
+    whole: int = 2**21
+    """Most pixels of a picture that is painted whole; a larger one is painted in squares, which leave no seam,
+    by statistics from a sample of it."""
+    tile: int = 512
+    """Pixels a side of these squares."""
+
+
+class FastStyle(System[Stylize]):
+    """One network; the style it has learned is kept with it."""
+
+    tasks = (Stylize,)
+    Config = FastStyleConfig
+    published = PUBLISHED
+
+    def __init__(self, config: FastStyleConfig):
+        super().__init__()
+        self.config = c = config
+        step = 2**c.network.halvings
+        if c.tile < step or c.tile % step:
+            raise UsageError(f"Tiles are multiples of {step} pixels a side, got {c.tile}; 512 is usual.")
+        self.network = ImageTransform(replace(c.network, channels=c.channels))
+        levels = torch.zeros(c.channels, c.style_height, c.style_width, dtype=torch.uint8)
+        self.register_buffer("style", levels)
+        self._targets: dict[str, Tensor] | None = None
+
+    @classmethod
+    def fit(cls, config: FastStyleConfig, facts: Facts) -> FastStyleConfig:
+        levels = style_levels(config.style, config.style_size, facts.channels)
+        eyes(config.features).smallest((config.content_layer, *config.style_layers))
+        return replace(
+            config, channels=facts.channels, style_height=levels.shape[1], style_width=levels.shape[2]
+        )
+
+    def prepare(self, data: Dataset) -> Dataset:
+        """Keep the style's pixels, so that a run needs its picture no longer once it has begun."""
+        c, style = self.config, self._style()
+        if not bool(style.any()) and (c.style.startswith(TEXTURE) or Path(c.style).expanduser().is_file()):
+            style.copy_(style_levels(c.style, c.style_size, c.channels))
+        return data
+
+    def _style(self) -> Tensor:
+        assert isinstance(self.style, Tensor)
+        return self.style
+
+    def players(self) -> dict[str, Player]:
+        return {"network": Player((self.network,), self.config.optim, (self.network.last,))}
+
+    def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
+        """Equation 5, in [-1, 1] and by means over maps."""
+        c, x = self.config, batch["image"]
+        look = eyes(c.features, x.device)
+        painted = self.network(x)
+        seen = look(three(painted), (c.content_layer, *c.style_layers))
+        with torch.no_grad():
+            content = look(three(x), (c.content_layer,))[c.content_layer]
+        with torch.autocast(x.device.type, enabled=False):  # Gram matrices differ in their third digit
+            maps = {layer: found.float() for layer, found in seen.items()}
+            parts = {
+                "content": c.content_weight * content_loss(maps[c.content_layer], content.float()),
+                "style": c.style_weight * style_loss(maps, self.targets(look)),
+            }
+            if c.variation_weight:
+                parts["variation"] = c.variation_weight * total_variation(painted.float(), power=2)
+        yield Loss.sum("network", **parts)
+
+    @torch.no_grad()
+    def targets(self, look: VGG) -> dict[str, Float[Tensor, "1 d d"]]:
+        """Gram matrices of the style."""
+        if self._targets is None:
+            style = self._style()
+            if not bool(style.any()):
+                raise DataError(
+                    f"The style picture '{self.config.style}' is not there and no checkpoint holds it; put it "
+                    "back, or train anew with --style."
+                )
+            with torch.autocast(style.device.type, enabled=False):
+                maps = look(three(from_levels(style)[None]), self.config.style_layers)
+            self._targets = {layer: gram(found.float()) for layer, found in maps.items()}
+        return self._targets
+
+    @torch.no_grad()
+    def run(self, request: Stylize) -> Iterator[Event]:
+        """Paint pictures of any size, without chance; ``strength`` blends pixels, a mask says where."""
+        self._check(request)
+        given = request.images
+        painted = torch.empty(given.shape, dtype=torch.float32)
+        together = max(1, self.config.whole // (given.shape[2] * given.shape[3]))
+        firsts = range(0, len(given), together)
+        for i, first in enumerate(firsts):
+            part = slice(first, first + together)
+            for done in self._paint(given[part], painted[part]):
+                yield Progress((i + done) / len(firsts))
+        painted = kept_colours(painted, given.float().cpu(), keep=request.keep_colour)
+        share = request.strength if request.masks is None else request.strength * request.masks.cpu()
+        answer = given.float().cpu().lerp(painted, torch.as_tensor(share, dtype=torch.float32)).clamp(-1, 1)
+        yield Images(answer, seeds=tuple(range(request.seed, request.seed + len(given))))
+
+    def _paint(self, given: Tensor, painted: Tensor) -> Iterator[float]:
+        """Fill ``painted``; yields how far it has come."""
+        c, height, width = self.config, given.shape[2], given.shape[3]
+        if height * width <= c.whole:
+            painted.copy_(self.network(given.to(self.device, self.dtype)))
+            yield 1.0
+            return
+        squares = tiles(height, width, c.tile, self.network.reach)
+        for i in range(len(given)):
+            sample = mosaic(given[i : i + 1], c.whole // MOSAIC**2)
+            statistics = self.network.statistics(sample.to(self.device, self.dtype))
+            for k, square in enumerate(squares, start=1):
+                part = square.read(given[i : i + 1]).to(self.device, self.dtype)
+                square.write(self.network.with_statistics(part, statistics), painted[i : i + 1])
+                yield (i + k / len(squares)) / len(given)
+
+    def _check(self, request: Stylize) -> None:
+        check(request, self.config.channels)
+        without_search(request, "A fast style")
+        if request.styles or request.weights:
+            raise UsageError(
+                "This model has learned one style and takes no other; leave the styles and weights out, or use "
+                "a model such as adain."
+            )
+        if request.style_scale != 1:
+            raise UsageError(
+                f"This model's strokes are as large as it learned them, got style_scale {request.style_scale}; "
+                "scale the picture instead."
+            )
+        if request.masks is not None and len(request.masks) != 1:
+            raise UsageError(f"One style needs one mask, got {len(request.masks)}; give one.")
+
+    @classmethod
+    def from_file(cls, path: Path) -> FastStyle:
+        """A network of pytorch/examples (``candy.pth``, ``mosaic.pth`` ...); which style it learned only its
+        name tells."""
+        found = read_transformer(path)
+        config = FastStyleConfig(
+            channels=found.config.channels, style=path.stem, network=found.config, style_height=1, style_width=1
+        )
+        with torch.device("meta"):
+            network = ImageTransform(found.config)
+        network.load_state_dict(dict(found.tensors), assign=True)
+        system = cls(config)
+        system.network = network
+        return system
+
+
+def three(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Grey pictures as colourless ones, for networks that see colours."""
+    return x.expand(-1, 3, -1, -1)
+
+
+def mosaic(x: Float[Tensor, "1 c h w"], count: int) -> Float[Tensor, "n c i j"]:
+    """About ``count`` squares spread evenly over a picture, at its own scale.
+
+    A reduced picture has other statistics, because its edges are sharper: by them, answers differed twice as
+    much from those that see the whole picture.
+    """
+    height, width = x.shape[2:]
+    side = min(MOSAIC, height, width)
+    rows = min(max(1, round((count * height / width) ** 0.5)), height // side)
+    columns = min(max(1, round(count / rows)), width // side)
+    corners = product(_spread(height, side, rows), _spread(width, side, columns))
+    return torch.cat([x[:, :, top : top + side, left : left + side] for top, left in corners])
+
+
+def _spread(length: int, side: int, count: int) -> list[int]:
+    """Where ``count`` stretches begin that lie evenly, each in the middle of its share."""
+    return [int((k + 0.5) * length / count - side / 2) for k in range(count)]
+
+
+_LAPTOP = FastStyleConfig(
+    network=ImageTransformConfig(width=8),
+    optim=OptimConfig(lr=2e-3, clip=0.0, warmup=20, decay=0.4),
+)
+FastStyle.presets = {
+    "laptop": Preset(_LAPTOP, data="photographs", size=128, train=TrainConfig(steps=1000, batch=4, ema=0.99)),
+    "paper": Preset(
+        FastStyleConfig(
+            style="texture:19",
+            features="vgg16.pth",
+            style_layers=("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
+        ),
+        data="folder",
+        size=256,
+        train=TrainConfig(steps=40_000, batch=4, ema=0.0),
+    ),
+}
