@@ -31,6 +31,7 @@ SYSTEMS = {
     "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
+    "vgg": "sfumato.systems.style.vgg:VGGNet",
 }
 
 DATASETS = {
@@ -41,6 +42,7 @@ DATASETS = {
     "faces": "sfumato.data.faces:Faces",
     "photos": "sfumato.data.photos:Photos",
     "textures": "sfumato.data.textures:Textures",
+    "sights": "sfumato.data.sights:Sights",
     "gaussians": "sfumato.data.gaussians:gaussians",
     "single-shapes": "sfumato.data.shapes.single:SingleShapes",
     "photographs": "sfumato.data.photos:photographs",

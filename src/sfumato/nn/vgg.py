@@ -26,6 +26,15 @@ Convention = Literal["unit", "imagenet", "caffe", "normalised"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 """Of blue, green and red."""
+_AFFINE: dict[Convention, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": (
+        tuple(0.5 / std for std in IMAGENET_STD),
+        tuple((0.5 - mean) / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)),
+    ),
+    "caffe": ((127.5,) * 3, tuple(127.5 - mean for mean in CAFFE_MEAN)),
+    "normalised": ((0.5,) * 3, (0.5,) * 3),
+}
+"""Factor and summand of each colour that turn [-1, 1] into a convention, after its order of colours."""
 _POOLED = 7
 """Side of the map that the classic classifiers read."""
 _DROP = 0.5
@@ -61,9 +70,6 @@ VGG19 = VGGConfig(convs=(2, 2, 4, 4, 4), convention="imagenet")
 class VGG(nn.Module):
     """A network whose maps are known by name: ``conv3_2`` and ``relu3_2`` in stage 3, ``pool3`` behind it."""
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(self, config: VGGConfig):
         super().__init__()
         self.config = c = config
@@ -87,9 +93,6 @@ class VGG(nn.Module):
         self.first = nn.Conv2d(3, 3, 1) if c.first else nn.Identity()
         self.features = nn.Sequential(*layers)
         self.classifier = _classifier(c, wide) if c.classes else None
-        scale, shift = _affine(c.convention)
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift, persistent=False)
 
     def _add(self, layers: list[nn.Module], name: str, layer: nn.Module, width: int) -> None:
         self._places[name], self._channels[name] = len(layers), width
@@ -148,7 +151,8 @@ class VGG(nn.Module):
             return x
         if self.config.convention == "caffe":
             x = x.flip(1)
-        return x * self.scale + self.shift
+        scale, shift = (x.new_tensor(row).view(1, 3, 1, 1) for row in _AFFINE[self.config.convention])
+        return x * scale + shift
 
     def _check(self, tap: str) -> None:
         if tap not in self._places:
@@ -157,20 +161,6 @@ class VGG(nn.Module):
 
 def _stage(tap: str) -> int:
     return int(tap[4:].split("_")[0])
-
-
-def _affine(convention: Convention) -> tuple[Tensor, Tensor]:
-    """Factor and summand that turn [-1, 1] into a convention, after its order of colours."""
-    if convention == "caffe":
-        mean = torch.tensor(CAFFE_MEAN)
-        scale, shift = torch.full((3,), 127.5), 127.5 - mean
-    elif convention == "imagenet":
-        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        scale, shift = 0.5 / std, (0.5 - mean) / std
-    else:
-        half = 0.5 if convention == "normalised" else 1.0
-        scale, shift = torch.full((3,), half), torch.full((3,), 1 - half)
-    return scale.view(1, 3, 1, 1), shift.view(1, 3, 1, 1)
 
 
 def _classifier(config: VGGConfig, width: int) -> nn.Sequential:
