@@ -32,6 +32,8 @@ SYSTEMS = {
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
     "vgg": "sfumato.systems.style.vgg:VGGNet",
+    "faststyle": "sfumato.systems.style.fast:FastStyle",
+    "adain": "sfumato.systems.style.adain:AdaIN",
 }
 
 DATASETS = {
@@ -42,6 +44,7 @@ DATASETS = {
     "faces": "sfumato.data.faces:Faces",
     "photos": "sfumato.data.photos:Photos",
     "textures": "sfumato.data.textures:Textures",
+    "stylings": "sfumato.data.stylings:Stylings",
     "sights": "sfumato.data.sights:Sights",
     "gaussians": "sfumato.data.gaussians:gaussians",
     "single-shapes": "sfumato.data.shapes.single:SingleShapes",

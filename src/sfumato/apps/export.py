@@ -1,19 +1,33 @@
-"""The verb ``export``: a run as a folder that diffusers opens."""
+"""The verb ``export``: a run as a folder that diffusers opens, or as one ONNX file."""
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
 from sfumato.apps.talk import Common
-from sfumato.errors import UsageError
+from sfumato.errors import MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from sfumato.core.system import System
+
+ONNX = ".onnx"
+OPSET = 18
+LARGEST = 16384
+"""Most pixels a side that an ONNX file is declared for."""
 
 
 @dataclass(frozen=True)
 class Options(Common):
     """Write a run as a diffusers folder: model_index.json, one folder a network, safetensors.
+
+    Where the name ends in .onnx, it is one file that other programs run: a system that turns pictures into
+    pictures, in grey levels 0 to 255, float32, (1, c, h, w). It needs the extra "onnx".
 
     Example: sfumato export runs/digits exported/digits
     """
@@ -21,18 +35,67 @@ class Options(Common):
     run: Positional[str]
     """A run folder, or a model that comes with the package."""
     out: Positional[Path]
-    """A folder that does not exist yet, or is empty."""
+    """A folder that does not exist yet, or is empty; or a file FILE.onnx."""
 
 
 def main(options: Options) -> int:
-    """Load in fp32, write, print the folder."""
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UsageError(f"'{options.out}' is not empty; export into a new folder")
+    """Load in fp32, write, print the folder or the file."""
+    one = options.out.suffix == ONNX
+    if options.out.exists() and (one or not options.out.is_dir() or any(options.out.iterdir())):
+        told = "is there already; choose another name" if one else "is not empty; export into a new folder"
+        raise UsageError(f"'{options.out}' {told}")
 
     from sfumato.apps.load import load
 
-    load(options.run, precision="fp32", device="cpu").to_diffusers(options.out)
-    files = sorted(str(path) for path in options.out.rglob("*") if path.is_file())
-    options.talk.result({"folder": str(options.out), "files": files})
+    system = load(options.run, precision="fp32", device="cpu")
+    if one:
+        write_onnx(system, options.out, options.run)
+        options.talk.result({"files": [str(options.out)]})
+    else:
+        system.to_diffusers(options.out)
+        files = sorted(str(path) for path in options.out.rglob("*") if path.is_file())
+        options.talk.result({"folder": str(options.out), "files": files})
     options.talk.line(str(options.out))
     return 0
+
+
+def write_onnx(system: System[Any], path: Path, name: str) -> None:
+    """Write what a system does to pictures as an ONNX file, with how to use it in its metadata.
+
+    Raises ``UsageError`` for a system that has no such form, ``MissingExtraError`` without onnx.
+    """
+    portable = system.portable()
+    try:
+        import onnxscript  # noqa: F401 - the exporter's own error names neither our extra nor a remedy
+    except ImportError as error:
+        raise MissingExtraError('ONNX needs the extra "onnx": pip install "sfumato[onnx]"') from error
+
+    import torch
+
+    from sfumato.images import save_bytes
+
+    step, side = portable.multiple, 16 * portable.multiple
+    height, width = (torch.export.Dim(axis, min=2, max=LARGEST // step) for axis in ("rows", "columns"))
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)  # It warns of every operation of torchvision that is not there.
+    try:
+        with torch.no_grad():
+            program = torch.onnx.export(
+                portable.module.float().eval(),
+                (torch.zeros(1, system.channels, side, side + step),),
+                input_names=["picture"],
+                output_names=["painted"],
+                dynamic_shapes=({2: step * height, 3: step * width},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        log.setLevel(before)
+    assert program is not None
+    proto = program.model_proto
+    told = {"model": name, "range": [0, 255], "sides are multiples of": step}
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "sfumato", json.dumps(told)
+    save_bytes(proto.SerializeToString(), path)

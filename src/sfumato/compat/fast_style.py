@@ -1,4 +1,4 @@
-"""The networks of pytorch/examples' fast neural style: ``candy.pth``, ``mosaic.pth``, ``rain_princess.pth``, ``udnie.pth``.
+"""The fast styles of pytorch/examples: ``candy.pth``, ``mosaic.pth``, ``rain_princess.pth``, ``udnie.pth``.
 
 They take and give grey levels 0 to 255, we [-1, 1]; the difference goes exactly into the first layer, whose
 border is reflected, and the last. Old files count running averages that nobody uses.
@@ -27,7 +27,9 @@ HALF = 127.5
 _DOWNS = 3
 """Layers before the residual blocks; their norms are numbered on after the blocks."""
 _BLOCK = {"conv1.conv2d": "first.conv", "in1": "first.norm", "conv2.conv2d": "conv", "in2": "norm"}
-_NAME = re.compile(r"(?:res(\d+)\.(conv[12]\.conv2d|in[12])|(conv|in|deconv)(\d+)(?:\.conv2d)?)\.(weight|bias)")
+_NAME = re.compile(
+    r"(?:res(\d+)\.(conv[12]\.conv2d|in[12])|(conv|in|deconv)(\d+)(?:\.conv2d)?)\.(weight|bias)"
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import Tensor
 from sfumato.compat.persistent import SUFFIX, read_records
 from sfumato.errors import DataError
 
-SUFFIXES = (".pth", ".pt", SUFFIX)
+SUFFIXES = (".pth", ".pt", ".tar", SUFFIX)
+"""``.tar`` as in ``decoder_iter_160000.pth.tar``: no archive, but what PyTorch saves."""
 PARALLEL = "module."
 """What ``DataParallel`` puts before every name."""
 

@@ -1,6 +1,7 @@
-"""Colours that stay: a painted picture with those of the one it was made from, a style recoloured before.
+"""Colours that stay: a style gets those of the picture before anything is painted with it.
 
-Gatys, Bethge, Hertzmann, Shechtman: Preserving Color in Neural Artistic Style Transfer, 2016, arXiv 1606.05897.
+Gatys, Bethge, Hertzmann, Shechtman: Preserving Color in Neural Artistic Style Transfer,
+2016, arXiv 1606.05897.
 """
 
 from __future__ import annotations
@@ -9,27 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-BRIGHTNESS = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in what is seen as light or dark (ITU-R BT.601)."""
 STEADY = 1e-3
 """Added to variances of colours, so that pictures of few colours have some in every direction."""
-
-
-def brightness(x: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n 1 h w"]:
-    """How light pictures are, in their own range; grey ones are as light as they are."""
-    if x.shape[-3] == 1:
-        return x
-    return (x * torch.tensor(BRIGHTNESS).to(x).view(3, 1, 1)).sum(-3, keepdim=True)
-
-
-def with_colours_of(
-    painted: Float[Tensor, "*n c h w"], given: Float[Tensor, "*n c h w"]
-) -> Float[Tensor, "*n c h w"]:
-    """The light of one picture with the colours of another: its Y, the other's Cb and Cr (section 3.1).
-
-    In these coordinates colour is the difference from brightness, so the brightness alone is exchanged.
-    """
-    return given + (brightness(painted) - brightness(given))
 
 
 def matched(

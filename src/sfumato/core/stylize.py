@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.colour import with_colours_of
 from sfumato.core.request import Stylize
 from sfumato.errors import UsageError
 
@@ -39,14 +38,9 @@ def without_search(request: Stylize, name: str) -> None:
         )
 
 
-def kept_colours(
-    painted: Float[Tensor, "n c h w"], given: Float[Tensor, "n c h w"], *, keep: bool
-) -> Float[Tensor, "n c h w"]:
-    """The answer within [-1, 1], in the colours of what was given where these are to be kept."""
-    return (with_colours_of(painted, given) if keep else painted).clamp(-1, 1)
-
-
-def share_of(masks: Float[Tensor, "s 1 h w"] | None, size: tuple[int, int]) -> Float[Tensor, "s 1 i j"] | None:
+def share_of(
+    masks: Float[Tensor, "s 1 h w"] | None, size: tuple[int, int]
+) -> Float[Tensor, "s 1 i j"] | None:
     """Masks at the size of maps: the share of each place's pixels that a mask covers."""
     if masks is None:
         return None

@@ -117,6 +117,16 @@ class Loss:
         return cls(player, torch.stack(list(parts.values())).sum(), {k: v.detach() for k, v in parts.items()})
 
 
+@dataclass(frozen=True)
+class Portable:
+    """A network that needs nothing of ours to run."""
+
+    module: nn.Module
+    """From pictures to pictures in grey levels 0 to 255, (1, c, h, w)."""
+    multiple: int
+    """Of which height and width are multiples."""
+
+
 class System(nn.Module, abc.ABC, Generic[R]):
     """The networks of one paper, how they are trained, and what one may ask of them."""
 
@@ -186,6 +196,13 @@ class System(nn.Module, abc.ABC, Generic[R]):
     def from_file(cls, path: Path) -> System[Any]:
         """Build the system from a public weight file, or from a folder of such files."""
         raise UsageError(f"{cls.__name__} has no weight files of its own, so it cannot read '{path}'.")
+
+    def portable(self) -> Portable:
+        """What it does to pictures as one module, for other programs."""
+        raise UsageError(
+            f"{type(self).__name__} is no single network from pictures to pictures, which is all that ONNX "
+            "files hold; export it as a folder, or export another system, such as faststyle."
+        )
 
     @property
     def channels(self) -> int:

@@ -1,4 +1,4 @@
-"""Large pictures in squares: each is read with what lies around it, so that no pixel can tell where one ended."""
+"""Large pictures in squares: each is read with what lies around it, so no pixel can tell where one ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tile:
     def write(
         self, answer: Float[Tensor, "*n i j"], picture: Float[Tensor, "*n h w"], factor: int = 1
     ) -> None:
-        """Put the square's own part of an answer into its place, in a picture with ``factor`` pixels a place."""
+        """Put the square's own part of an answer into a picture with ``factor`` pixels a place."""
         rows = slice(factor * self.top, factor * (self.top + self.height))
         columns = slice(factor * self.left, factor * (self.left + self.width))
         place = picture[..., rows, columns]

@@ -25,7 +25,9 @@ def style_levels(name: str, side: int, channels: int) -> UInt8[Tensor, "c h w"]:
     neither, ``DataError`` for a picture too small or too long, and what ``open_image`` raises.
     """
     if not LEAST <= side <= LARGEST:
-        raise UsageError(f"Styles are learned at {LEAST} to {LARGEST} pixels a side, got {side}; 256 is usual.")
+        raise UsageError(
+            f"Styles are learned at {LEAST} to {LARGEST} pixels a side, got {side}; 256 is usual."
+        )
     if name.startswith(TEXTURE):
         return to_levels(to_pil(paint(_number(name), side, side)), channels)
     if not Path(name).expanduser().is_file():

@@ -26,7 +26,7 @@ def adain(
     own: tuple[Float[Tensor, "#b c 1 1"], Float[Tensor, "#b c 1 1"]],
     wanted: tuple[Float[Tensor, "#b c 1 1"], Float[Tensor, "#b c 1 1"]],
 ) -> Float[Tensor, "b c h w"]:
-    """sigma(y) (x - mu(x)) / sigma(x) + mu(y) (equation 8); ``own`` and ``wanted`` are means and deviations."""
+    """sigma(y) (x - mu(x)) / sigma(x) + mu(y) (eq. 8); ``own`` and ``wanted`` are means and deviations."""
     scale = wanted[1] / own[1]
     return content * scale + (wanted[0] - own[0] * scale)
 
@@ -76,7 +76,9 @@ class Decoder(nn.Module):
         super().__init__()
         order = layers_to(encoder, layer)[::-1]
         outs = [*(wide for wide, _, _ in order[:-1]), channels]
-        self.convs = nn.ModuleList(nn.Conv2d(wide, out, 3) for (_, wide, _), out in zip(order, outs, strict=True))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(wide, out, 3) for (_, wide, _), out in zip(order, outs, strict=True)
+        )
         depths = [k for *_, k in order]
         self.doubles = (False, *(above > below for above, below in pairwise(depths)))
         """Whether a convolution follows a doubling."""

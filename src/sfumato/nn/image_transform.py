@@ -175,7 +175,8 @@ def row_by_row(x: Float[Tensor, "b c h w"], conv: nn.Conv2d) -> Float[Tensor, "b
     a third of the time.
     """
     rows = conv.kernel_size[0]
-    if x.shape[2] * x.shape[3] < SPLIT_FROM or x.device.type != "cpu" or torch.is_grad_enabled():
+    plain = torch.compiler.is_exporting() or torch.is_grad_enabled() or x.device.type != "cpu"
+    if plain or x.shape[2] * x.shape[3] < SPLIT_FROM:
         return conv(x)
     out = conv.out_channels
     each = conv2d(x, conv.weight.transpose(1, 2).reshape(out * rows, -1, 1, conv.kernel_size[1]))

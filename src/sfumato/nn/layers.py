@@ -99,7 +99,8 @@ def doubled(
     """
     if border == "reflect":
         x = pad(x, (1, 1, 1, 1), mode="replicate")
-    if x.shape[2] * x.shape[3] < PHASED_FROM or x.device.type != "cpu":
+    plain = torch.compiler.is_exporting() or x.device.type != "cpu"
+    if plain or x.shape[2] * x.shape[3] < PHASED_FROM:
         repeated = interpolate(x, scale_factor=2, mode="nearest")
         if border == "zeros":
             return conv(repeated)

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import interpolate
+from torch import Tensor, nn
 
 from sfumato.compat.fast_style import PUBLISHED, read_transformer
-from sfumato.core.perceptual import content_loss, gram, style_loss, total_variation
+from sfumato.core.perceptual import content_loss, gram, recoloured, style_loss, total_variation
 from sfumato.core.request import Event, Images, Progress, Stylize
-from sfumato.core.stylize import check, kept_colours, without_search
-from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.core.stylize import check, without_search
+from sfumato.core.system import Batch, Loss, OptimConfig, Player, Portable, Preset, System, TrainConfig
 from sfumato.core.tiles import tiles
 from sfumato.data.dataset import Dataset, Facts
 from sfumato.data.style_picture import TEXTURE, style_levels
@@ -41,27 +40,26 @@ class FastStyleConfig:
 
     channels: int = 3
     style: str = "texture:19"
-    """The picture whose style it learns: a file, or "texture:" and a number from ``sfumato data textures``."""
+    """The picture whose style it learns: a file, or "texture:" and the number of a painted one."""
     style_size: int = 256
-    """The style is scaled to as many pixels as a square of this side has; its strokes are learned as large as
-    they then are."""
+    """Side of the square with as many pixels as the style is scaled to; it sets the size of the strokes."""
     style_height: int = 256
     style_width: int = 256
     network: ImageTransformConfig = ImageTransformConfig()
     features: str = "vgg-small"
-    """The network whose maps are compared: a model that comes along, a run of vgg, or a public weight file."""
+    """The network whose maps are compared: one that comes along, a run of vgg, or a public weight file."""
     content_layer: str = "relu2_2"
     style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_2")
     content_weight: float = 1.0
-    """Of the squared error in the content layer (equation 2)."""
-    style_weight: float = 1e5
-    """Of the squared errors of Gram matrices (equation 4), summed over layers."""
+    """Of the squared error in the content layer (equation 2), as a share of its squared maps."""
+    style_weight: float = 1.0
+    """Of the squared errors of Gram matrices (equation 4), as shares of their squares, over all layers."""
     variation_weight: float = 0.0
     """Of squared differences of neighbouring pixels (section 3.2)."""
     optim: OptimConfig = OptimConfig(lr=1e-3, clip=0.0)
     whole: int = 2**21
-    """Most pixels of a picture that is painted whole; a larger one is painted in squares, which leave no seam,
-    by statistics from a sample of it."""
+    """Most pixels of a picture that is painted whole; a larger one is painted in squares without a seam, by
+    statistics from a sample of it."""
     tile: int = 512
     """Pixels a side of these squares."""
 
@@ -107,22 +105,34 @@ class FastStyle(System[Stylize]):
         return {"network": Player((self.network,), self.config.optim, (self.network.last,))}
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
-        """Equation 5, in [-1, 1] and by means over maps."""
+        """Equation 5, its parts as shares of what they would be if nothing were seen (``objective``)."""
         c, x = self.config, batch["image"]
-        look = eyes(c.features, x.device)
         painted = self.network(x)
-        seen = look(three(painted), (c.content_layer, *c.style_layers))
-        with torch.no_grad():
-            content = look(three(x), (c.content_layer,))[c.content_layer]
-        with torch.autocast(x.device.type, enabled=False):  # Gram matrices differ in their third digit
-            maps = {layer: found.float() for layer, found in seen.items()}
-            parts = {
-                "content": c.content_weight * content_loss(maps[c.content_layer], content.float()),
-                "style": c.style_weight * style_loss(maps, self.targets(look)),
-            }
-            if c.variation_weight:
-                parts["variation"] = c.variation_weight * total_variation(painted.float(), power=2)
+        parts = self.objective(painted, x)
+        if c.variation_weight:
+            parts["variation"] = c.variation_weight * total_variation(painted.float(), power=2)
         yield Loss.sum("network", **parts)
+
+    def objective(
+        self, painted: Float[Tensor, "b c h w"], given: Float[Tensor, "b c h w"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Both terms of equation 5: how far the content's maps are from the given picture's, and the Gram
+        matrices from the style's, each layer as a share of the squared maps or matrices themselves.
+
+        So one pair of weights serves every network that looks, whatever its numbers are.
+        """
+        c, layers = self.config, (self.config.content_layer, *self.config.style_layers)
+        look = eyes(c.features, given.device)
+        seen = look(three(painted), layers)
+        with torch.no_grad():
+            content = look(three(given), [c.content_layer])[c.content_layer].float()
+        with torch.autocast(given.device.type, enabled=False):  # Gram matrices differ in their third digit
+            maps = {layer: found.float() for layer, found in seen.items()}
+            strayed = content_loss(maps[c.content_layer], content) / content.square().mean()
+            style = torch.stack(
+                [style_loss(maps, {layer: g}) / g.square().mean() for layer, g in self.targets(look).items()]
+            )
+        return {"content": c.content_weight * strayed, "style": c.style_weight * style.sum()}
 
     @torch.no_grad()
     def targets(self, look: VGG) -> dict[str, Float[Tensor, "1 d d"]]:
@@ -131,7 +141,7 @@ class FastStyle(System[Stylize]):
             style = self._style()
             if not bool(style.any()):
                 raise DataError(
-                    f"The style picture '{self.config.style}' is not there and no checkpoint holds it; put it "
+                    f"The style picture '{self.config.style}' is gone and no checkpoint holds it; put it "
                     "back, or train anew with --style."
                 )
             with torch.autocast(style.device.type, enabled=False):
@@ -151,7 +161,8 @@ class FastStyle(System[Stylize]):
             part = slice(first, first + together)
             for done in self._paint(given[part], painted[part]):
                 yield Progress((i + done) / len(firsts))
-        painted = kept_colours(painted, given.float().cpu(), keep=request.keep_colour)
+        if request.keep_colour:
+            painted = recoloured(painted, given.float().cpu())
         share = request.strength if request.masks is None else request.strength * request.masks.cpu()
         answer = given.float().cpu().lerp(painted, torch.as_tensor(share, dtype=torch.float32)).clamp(-1, 1)
         yield Images(answer, seeds=tuple(range(request.seed, request.seed + len(given))))
@@ -177,16 +188,19 @@ class FastStyle(System[Stylize]):
         without_search(request, "A fast style")
         if request.styles or request.weights:
             raise UsageError(
-                "This model has learned one style and takes no other; leave the styles and weights out, or use "
+                "This model has learned one style and takes no other; leave styles and weights out, or use "
                 "a model such as adain."
             )
         if request.style_scale != 1:
             raise UsageError(
-                f"This model's strokes are as large as it learned them, got style_scale {request.style_scale}; "
+                f"This model's strokes have the size it learned, got style_scale {request.style_scale}; "
                 "scale the picture instead."
             )
         if request.masks is not None and len(request.masks) != 1:
             raise UsageError(f"One style needs one mask, got {len(request.masks)}; give one.")
+
+    def portable(self) -> Portable:
+        return Portable(InLevels(self.network), self.network.step)
 
     @classmethod
     def from_file(cls, path: Path) -> FastStyle:
@@ -194,7 +208,11 @@ class FastStyle(System[Stylize]):
         name tells."""
         found = read_transformer(path)
         config = FastStyleConfig(
-            channels=found.config.channels, style=path.stem, network=found.config, style_height=1, style_width=1
+            channels=found.config.channels,
+            style=path.stem,
+            network=found.config,
+            style_height=1,
+            style_width=1,
         )
         with torch.device("meta"):
             network = ImageTransform(found.config)
@@ -202,6 +220,17 @@ class FastStyle(System[Stylize]):
         system = cls(config)
         system.network = network
         return system
+
+
+class InLevels(nn.Module):
+    """A network for [-1, 1] as one for grey levels 0 to 255, which other programs have."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, picture: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return ((self.network(picture / 127.5 - 1) + 1) * 127.5).clamp(0, 255)
 
 
 def three(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
