@@ -32,6 +32,8 @@ SYSTEMS = {
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
     "vgg": "sfumato.systems.style.vgg:VGGNet",
+    "gatys": "sfumato.systems.style.gatys:Gatys",
+    "dream": "sfumato.systems.style.dream:Dreamer",
 }
 
 DATASETS = {

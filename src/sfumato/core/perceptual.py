@@ -71,3 +71,19 @@ def total_variation(x: Float[Tensor, "b c h w"], power: Literal[1, 2] = 1) -> Fl
     steps = [d for d in (x.diff(dim=2), x.diff(dim=3)) if d.numel()]
     sizes = [(d.abs() if power == 1 else d.square()).mean() for d in steps]
     return torch.stack(sizes).sum() if sizes else x.sum() * 0
+
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in what is seen as brightness (ITU-R BT.601)."""
+
+
+def recoloured(x: Float[Tensor, "n c h w"], like: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The brightness of ``x`` in the colours of ``like``, in [-1, 1]; grey pictures stay as they are.
+
+    Exchanging brightness alone leaves both differences of colour as they are (Gatys et al. 2017, arXiv
+    1611.07865, section 5).
+    """
+    if x.shape[1] == 1:
+        return x
+    weights = x.new_tensor(LUMA).view(1, 3, 1, 1)
+    return (like + ((x - like) * weights).sum(1, keepdim=True)).clamp(-1, 1)
