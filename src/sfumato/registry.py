@@ -34,6 +34,8 @@ SYSTEMS = {
     "vgg": "sfumato.systems.style.vgg:VGGNet",
     "faststyle": "sfumato.systems.style.fast:FastStyle",
     "adain": "sfumato.systems.style.adain:AdaIN",
+    "gatys": "sfumato.systems.style.gatys:Gatys",
+    "dream": "sfumato.systems.style.dream:Dreamer",
 }
 
 DATASETS = {

@@ -100,7 +100,8 @@ def _stages(path: Path, convs: Mapping[int, Tensor], inner: int) -> tuple[tuple[
         elif place - before != inner:
             raise DataError(
                 f"'{path}' is no VGG as it was published: its convolutions {before} and {place} are "
-                f"{place - before} layers apart, not {inner} or {inner + 1}. Those with batch norm are not read."
+                f"{place - before} layers apart, not {inner} or {inner + 1}; those with batch norm are not "
+                "read."
             )
         stages[-1].append(place)
     return tuple(convs[stage[0]].shape[0] for stage in stages), tuple(len(stage) for stage in stages)

@@ -141,6 +141,8 @@ class System(nn.Module, abc.ABC, Generic[R]):
     """Names of the diffusers pipelines whose folders it reads and writes."""
     published: ClassVar[frozenset[str]] = frozenset()
     """Names of tensors; a public weight file (``.pth``) that holds one of them is read by ``from_file``."""
+    stands_on: ClassVar[str] = ""
+    """The system whose networks it uses as they are, with nothing of its own to train; empty for others."""
     config: Any
 
     @classmethod
@@ -178,6 +180,11 @@ class System(nn.Module, abc.ABC, Generic[R]):
     def adopt(self, base: System[Any]) -> None:
         """Take over what a preset's ``base`` has learned."""
         raise UsageError(f"{type(self).__name__} builds on no other system; leave the base out.")
+
+    @classmethod
+    def upon(cls, base: System[Any]) -> System[Any]:  # noqa: ARG003 - for those that do
+        """Build it upon a system that it ``stands_on``, ready to run."""
+        raise UsageError(f"{cls.__name__} has networks of its own; train it, or give a run.")
 
     def prepare(self, data: Dataset) -> Dataset:
         """Compute once, before training, what does not change while it lasts (latents, for example)."""

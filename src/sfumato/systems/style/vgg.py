@@ -33,7 +33,7 @@ class VGGNetConfig:
     network: VGGConfig = SMALL
     classes: tuple[str, ...] = ()
     """Names of the classes in order; empty for files that do not tell them."""
-    optim: OptimConfig = OptimConfig(lr=1e-3, weight_decay=0.02, warmup=50, decay=0.6)
+    optim: OptimConfig = OptimConfig(kind="muon", lr=4e-3, weight_decay=0.02, warmup=50, decay=0.6)
     smoothing: float = 0.05
     """Share of each label that is spread over all classes."""
     flips: bool = True
@@ -79,7 +79,10 @@ class VGGNet(System[Request]):
         return 3
 
     def players(self) -> dict[str, Player]:
-        return {"network": Player((self.network,), self.config.optim)}
+        ends = [self.network.features[0], self.network.classifier]
+        return {
+            "network": Player((self.network,), self.config.optim, tuple(e for e in ends if e is not None))
+        }
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """Cross entropy with labels."""
@@ -104,7 +107,7 @@ class VGGNet(System[Request]):
 
 VGGNet.presets = {
     "laptop": Preset(
-        VGGNetConfig(), data="sights", size=48, train=TrainConfig(steps=1600, batch=32, ema=0.99)
+        VGGNetConfig(), data="sights", size=48, train=TrainConfig(steps=1200, batch=32, ema=0.99)
     ),
     "paper": Preset(
         VGGNetConfig(
