@@ -100,10 +100,10 @@ class AdaIN(System[Stylize]):
         Each layer's error is a share of what it would be if nothing were seen, so that one weight serves
         every network.
         """
-        c, content, style = self.config, three(batch["a"]), three(batch["b"])
+        c, given, style = self.config, self._whole_places(batch["a"]), three(batch["b"])
         layers = tuple(dict.fromkeys((c.layer, *c.style_layers)))
         with torch.no_grad():
-            own = self.encoder(content, [c.layer])[c.layer].float()
+            own = self.encoder(three(given), [c.layer])[c.layer].float()
             wanted = {layer: moments(maps.float()) for layer, maps in self.encoder(style, layers).items()}
             target = adain(own, moments(own), wanted[c.layer])
         seen = self.encoder(three(self.decoder(target)), layers)
@@ -116,8 +116,12 @@ class AdaIN(System[Stylize]):
             "style": c.style_weight * torch.stack(style).sum(),
         }
         if c.pixel_weight:
-            parts["pixel"] = c.pixel_weight * mse_loss(self.decoder(own).float(), batch["a"])
+            parts["pixel"] = c.pixel_weight * mse_loss(self.decoder(own).float(), given)
         yield Loss.sum("decoder", **parts)
+
+    def _whole_places(self, x: Tensor) -> Tensor:
+        """The upper left part whose maps have whole places."""
+        return x[:, :, : x.shape[2] // self.step * self.step, : x.shape[3] // self.step * self.step]
 
     @torch.no_grad()
     def run(self, request: Stylize) -> Iterator[Event]:
@@ -225,7 +229,6 @@ class AdaIN(System[Stylize]):
         with torch.device("meta"):
             system = cls(config)
         system.encoder.load_state_dict(dict(held.looking), assign=True)
-        system.encoder.set_convention()
         system.decoder.load_state_dict(dict(held.painting), assign=True)
         system.encoder.requires_grad_(False)
         return system

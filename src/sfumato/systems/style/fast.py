@@ -161,10 +161,10 @@ class FastStyle(System[Stylize]):
             part = slice(first, first + together)
             for done in self._paint(given[part], painted[part]):
                 yield Progress((i + done) / len(firsts))
-        if request.keep_colour:
-            painted = recoloured(painted, given.float().cpu())
-        share = request.strength if request.masks is None else request.strength * request.masks.cpu()
-        answer = given.float().cpu().lerp(painted, torch.as_tensor(share, dtype=torch.float32)).clamp(-1, 1)
+        before = given.float().cpu()
+        painted = recoloured(painted, before) if request.keep_colour else painted.clamp_(-1, 1)
+        share = request.strength if request.masks is None else request.strength * request.masks.float().cpu()
+        answer = torch.lerp(before, painted, torch.as_tensor(share, dtype=torch.float32)).clamp_(-1, 1)
         yield Images(answer, seeds=tuple(range(request.seed, request.seed + len(given))))
 
     def _paint(self, given: Tensor, painted: Tensor) -> Iterator[float]:
