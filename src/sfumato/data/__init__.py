@@ -36,7 +36,7 @@ def open_data(
     """
     options = {} if size is None else {"size": size}
     if is_registered(name_or_dir) and name_or_dir != "folder":
-        name, settings = _told(name_or_dir)
+        name, settings = settings_of(name_or_dir)
         if allow_network and name in DOWNLOADS:
             find(name, DOWNLOADS, "download")()
         dataset: Dataset = find(name, DATASETS, "dataset")(split=split, **options, **settings)
@@ -71,7 +71,7 @@ def with_settings(name: str, settings: Mapping[str, Sequence[str]]) -> str:
     return f"{name}:{told}" if told else name
 
 
-def _told(text: str) -> tuple[str, Mapping[str, tuple[str, ...]]]:
+def settings_of(text: str) -> tuple[str, Mapping[str, tuple[str, ...]]]:
     """The name of a dataset, and its settings."""
     name, _, rest = text.partition(":")
     try:

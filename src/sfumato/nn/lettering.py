@@ -66,7 +66,7 @@ class LetteringEncoder(nn.Module):
         self.norms = nn.ModuleList(FontAffine(o, plain, 0) for o in widths[1:])
         scatter(self)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b d i j"]]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """What every level sees, the code of the character last; pictures are enlarged to fit."""
         x = self.convs[0](enlarged(x, 2**self.config.levels))
         seen = [x]
@@ -94,7 +94,7 @@ class LetteringDecoder(nn.Module):
         self.embedding = nn.Parameter(EMBEDDED * torch.randn(c.fonts, c.embedding))
 
     def forward(
-        self, seen: list[Float[Tensor, "b d i j"]], fonts: Float[Tensor, "b k"]
+        self, seen: list[Float[Tensor, "b _ _ _"]], fonts: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b c h w"]:
         """Pictures in [-1, 1]; ``fonts`` are weights of the fonts it knows."""
         code, last = seen[-1], len(self.norms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ INKED = 128
 REGULAR = "regular"
 
 
+@runtime_checkable
 class Font(Protocol):
     """Something that can draw characters."""
 
@@ -76,7 +77,7 @@ class FontFile:
     """
 
     def __init__(self, where: str):
-        file, _, number = where.rpartition("#") if "#" in where else (where, "", "")
+        file, _, number = where.partition("#")
         if number and not number.isdecimal():
             raise UsageError(f"A face of a font file has a number, as in '{file}#1', got '{where}'.")
         self.path, self.face = Path(file).expanduser(), int(number or 0)
@@ -150,6 +151,11 @@ class FontFile:
         return {}
 
 
+def is_stroke_font(where: str) -> bool:
+    """Whether this names a font of the pen, and no file."""
+    return where == REGULAR or where in NAMED or where.isdecimal()
+
+
 def open_font(where: str) -> Font:
     """A stroke font by its name or number, or a font file by its path.
 
@@ -157,7 +163,7 @@ def open_font(where: str) -> Font:
     """
     if not where:
         raise UsageError("A font needs a name; give a font file, or a stroke font such as 'bold'.")
-    if where == REGULAR or where in NAMED or where.isdecimal():
+    if is_stroke_font(where):
         return StrokeFont(where)
     return FontFile(where)
 

@@ -120,7 +120,7 @@ class Zi2Zi(System[Letters]):
         c = self.config
         x, y = zoomed(batch["source"], batch["image"], c.zoom, batch.rng)
         fonts = batch["label"]
-        if c.shuffle:  # what a shuffle of balanced labels comes to, however batches are split
+        if c.shuffle and len(c.fonts) > 1:  # as balanced labels shuffled, however batches are split
             chance = batch.rng.integers(0, len(c.fonts)).to(fonts)
             fonts = torch.cat([fonts, chance])
         told = self._weights(fonts)
