@@ -27,9 +27,11 @@ __all__ = [
     "Invert",
     "Mix",
     "Progress",
+    "Read",
     "Reconstruct",
     "Request",
     "Result",
+    "Text",
     "Translate",
     "Upscale",
     "Video",
@@ -62,6 +64,16 @@ class Upscale(Request):
 
     images: Float[Tensor, "n c h w"] = field(kw_only=True)
     """In [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class Read(Request):
+    """Read the words that pictures show, one a picture."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]; dark letters on light paper."""
+    beam: int = field(default=1, kw_only=True)
+    """Readings that are followed at once, of which the likeliest wins."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +193,17 @@ class Video:
         return "".join(gif_tag(film, self.rate) for film in self.pixels)
 
 
-Result = Images | Video
+@dataclass(frozen=True)
+class Text:
+    """The words read, one text a picture."""
+
+    texts: tuple[str, ...]
+    confidence: tuple[float, ...]
+    """Probability of each, by the reader's own judgement."""
+    notes: tuple[str, ...] = ()
+
+
+Result = Images | Video | Text
 Event = Progress | Result
 
 

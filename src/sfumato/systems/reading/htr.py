@@ -1,0 +1,265 @@
+"""AttentionHTR: reads the picture of a handwritten word, letter by letter, looking where it must.
+
+Kass & Vats: AttentionHTR: Handwritten Text Recognition Based on Attention Encoder-Decoder Networks, DAS 2022,
+arXiv 2201.09390, upon Baek et al.: What Is Wrong With Scene Text Recognition Model Comparisons?, ICCV 2019,
+arXiv 1904.01906. The picture is bent straight by a thin-plate spline, a residual network makes a row of
+features of it, two LSTMs read the row both ways, and a decoder spells. The head of CTC (Graves et al. 2006)
+is the paper's ablation: one answer a place, in which blanks and repeats are then struck out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, ctc_loss
+
+from sfumato.compat import attentionhtr
+from sfumato.core.request import Event, Progress, Read, Text
+from sfumato.core.rng import Rng
+from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.data.augment import warp
+from sfumato.data.dataset import Facts
+from sfumato.data.frame import framed, out_of_frame, stretched
+from sfumato.data.letters import Letters
+from sfumato.errors import DataError, UsageError
+from sfumato.nn.recurrent import AttentionDecoder
+from sfumato.nn.tps import TPSConfig
+from sfumato.nn.word_reader import BLANK, END, GO, SPECIAL, Reader, ReaderConfig
+from sfumato.nn.word_resnet import WordResNetConfig
+
+DIGITS_AND_SMALL = "0123456789abcdefghijklmnopqrstuvwxyz"
+CHUNK = 64
+"""Pictures read at once."""
+SHAKES = 8
+"""Random numbers that decide how a picture is shaken."""
+
+
+@dataclass(frozen=True)
+class HTRConfig:
+    """Networks, letters, and how pictures are brought before them."""
+
+    network: ReaderConfig = ReaderConfig()
+    characters: str = ""
+    """What it can read; empty means the characters of the data. Capitals count as small letters if none is
+    among them."""
+    longest: int = 25
+    """Letters of a word, at most."""
+    keep_ratio: bool = False
+    """Lay pictures into the frame without distortion; the paper stretches them over it."""
+    shake: float = 0.0
+    """How much pictures are turned, slanted, shifted, scaled and faded in training; 1 is much."""
+    optim: OptimConfig = OptimConfig(lr=1e-3, clip=5.0)
+    """The paper's Adadelta is not offered."""
+
+
+class AttentionHTR(System[Read]):
+    """Reads pictures of words; the likeliest reading and its probability."""
+
+    tasks = (Read,)
+    needs = frozenset({"image", "text"})
+    Config = HTRConfig
+    published = attentionhtr.PUBLISHED
+
+    def __init__(self, config: HTRConfig):
+        super().__init__()
+        if config.longest < 1:
+            raise UsageError(f"Words have at least 1 letter, got --longest {config.longest}.")
+        self.config = config
+        self.letters = Letters(config.characters or DIGITS_AND_SMALL, SPECIAL[config.network.head])
+        self.network = Reader(config.network, self.letters.size)
+
+    @classmethod
+    def fit(cls, config: HTRConfig, facts: Facts) -> HTRConfig:
+        characters = config.characters or facts.characters
+        network = replace(config.network, channels=facts.channels)
+        places = network.width // 4 + 1
+        if network.head == "ctc" and config.longest > places:
+            raise UsageError(
+                f"CTC gives one answer a place, and pictures of {network.width} pixels have {places} places, "
+                f"too few for {config.longest} letters; set --network.width {4 * config.longest}."
+            )
+        return replace(config, network=network, characters=characters)
+
+    def players(self) -> dict[str, Player]:
+        network = self.network
+        return {"reader": Player((network,), self.config.optim, (network.features.conv0_1, network.prediction))}
+
+    @property
+    def channels(self) -> int:
+        return self.config.network.channels
+
+    def adopt(self, base: System[Any]) -> None:
+        """Go on from another reader (the paper's transfer learning); letters it does not know begin anew."""
+        if not isinstance(base, AttentionHTR) or not _alike(base.config.network, self.config.network):
+            raise DataError(
+                f"AttentionHTR goes on from a reader of its own shape, got a {type(base).__name__} that "
+                "differs; leave --network settings as they were when it was trained."
+            )
+        mine, theirs = self.letters, base.letters
+        known = [i for i, c in enumerate(mine.characters) if c in theirs.characters]
+        places = [*range(mine.special), *(mine.special + i for i in known)]
+        sources = [*range(mine.special)]
+        sources += [theirs.special + theirs.characters.index(mine.characters[i]) for i in known]
+        with torch.no_grad():
+            for name, tensor in self.network.state_dict(keep_vars=True).items():
+                given = base.network.state_dict()[name].to(tensor)
+                if name in _BY_LETTER:
+                    tensor.detach()[places] = given[sources]
+                elif name in _BY_LETTER_ACROSS:  # what was seen, then which letter came before
+                    seen = given.shape[1] - theirs.size
+                    tensor.detach()[:, :seen] = given[:, :seen]
+                    tensor.detach()[:, [seen + p for p in places]] = given[:, [seen + s for s in sources]]
+                else:
+                    tensor.detach().copy_(given)
+
+    @classmethod
+    def from_file(cls, path: Path) -> AttentionHTR:
+        """A public reader: AttentionHTR's own weights, or those of the benchmark it builds on."""
+        found = attentionhtr.read_reader(path)
+        system = cls(HTRConfig(network=found.config, characters=found.characters))
+        system.network.load_state_dict(found.tensors)
+        return system
+
+    def _laid(self, x: Float[Tensor, "b c h w"], extent: Float[Tensor, "b 2"] | None) -> Tensor:
+        """Pictures as the network wants them."""
+        n = self.config.network
+        if not self.config.keep_ratio:
+            return stretched(x if extent is None else out_of_frame(x, extent), n.height, n.width)
+        return framed(x, n.height, n.width).pixels
+
+    def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
+        """The decoder is told what truly stood before each letter; what fills up short words does not count.
+
+        CTC counts all ways to place the letters, and leaves out words that cannot be placed.
+        """
+        c = self.config
+        x = self._laid(batch["image"], batch.get("extent"))
+        if c.shake > 0:
+            x = shaken(x, batch.rng, c.shake)
+        texts = [self.letters.known(text) for text in batch["text"]]
+        letters = self.letters.encode(texts, c.longest).to(x.device)
+        lengths = torch.tensor([len(text) for text in texts], device=x.device)
+        if c.network.head == "ctc":
+            logs = self.network(x, None).float().log_softmax(2)
+            places = torch.full_like(lengths, logs.shape[1])
+            value = ctc_loss(logs.transpose(0, 1), letters, places, lengths, BLANK, zero_infinity=True)
+            yield Loss.sum("reader", ctc=value)
+            return
+        most = int(lengths.max()) + 1
+        before, after = told(letters, lengths)
+        logits = self.network(x, before[:, :most]).float()
+        loss = cross_entropy(logits.flatten(0, 1), after[:, :most].flatten(), ignore_index=GO)
+        yield Loss.sum("reader", letters=loss)
+
+    @torch.no_grad()
+    def run(self, request: Read) -> Iterator[Event]:
+        """Read all pictures, ``chunk`` at a time."""
+        x = request.images.to(self.device)
+        if x.shape[1] != self.channels:
+            raise UsageError(
+                f"This model reads pictures of {self.channels} channels, got {x.shape[1]}; convert them first."
+            )
+        texts: list[str] = []
+        sure: list[float] = []
+        for part in x.split(CHUNK):
+            found, how_sure = self.read(self._laid(part.float(), None), request.beam)
+            texts += found
+            sure += how_sure
+            yield Progress(len(texts) / len(x))
+        notes = ()
+        if request.beam > 1 and self.config.network.head == "ctc":
+            notes = ("A reader with the head of CTC has no beam; it was ignored.",)
+        yield Text(tuple(texts), tuple(sure), notes)
+
+    def read(self, x: Float[Tensor, "b c h w"], beam: int = 1) -> tuple[list[str], list[float]]:
+        """What stands in pictures as the network wants them, and its probability.
+
+        The decoder's is that of the whole reading, its end included; CTC's that of the likeliest path.
+        """
+        row = self.network.row(x.to(self.dtype))
+        spells = self.network.prediction
+        if isinstance(spells, AttentionDecoder):
+            found = spells.spell(row, self.config.longest, beam)
+            return self.letters.decode(found.letters[:, 0]), found.logs[:, 0].exp().tolist()
+        shares, best = spells(row).float().softmax(2).max(2)
+        fresh = torch.ones_like(best, dtype=torch.bool)
+        fresh[:, 1:] = best[:, 1:] != best[:, :-1]
+        return self.letters.decode(torch.where(fresh, best, BLANK)), shares.log().sum(1).exp().tolist()
+
+
+def told(
+    letters: Int[Tensor, "b l"], lengths: Int[Tensor, " b"]
+) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
+    """Of each word what the decoder is told, and what it should say: go, a, b, c and a, b, c, end."""
+    before = torch.nn.functional.pad(letters, (1, 0), value=GO)
+    after = torch.nn.functional.pad(letters, (0, 1), value=GO)
+    return before, after.scatter(1, lengths[:, None], END)
+
+
+def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, "b c h w"]:
+    """Pictures as other hands and scanners would have made them: turned, slanted, moved, scaled, faded."""
+    chance = (2 * torch.special.ndtr(rng.normal(SHAKES)) - 1).to(x.device) * much
+    height, width = x.shape[2:]
+    turn, slant, right, down, wide, high, fade, ink = chance.unbind(1)
+    matrix = torch.zeros(len(x), 2, 3, device=x.device)
+    matrix[:, 0, 0] = (0.2 * wide).exp()
+    matrix[:, 1, 1] = (0.2 * high).exp()
+    matrix[:, 0, 1] = (0.35 * slant + 0.06 * turn) * height / width
+    matrix[:, 1, 0] = -0.06 * turn * width / height
+    matrix[:, 0, 2], matrix[:, 1, 2] = 0.1 * right, 0.15 * down
+    x = warp(x.float(), matrix)
+    tone, gain = 0.3 * fade, (0.3 * ink).exp()
+    return (x * gain[:, None, None, None] + tone[:, None, None, None]).clamp(-1, 1)
+
+
+_BY_LETTER = frozenset({"prediction.weight", "prediction.bias"}) | {
+    f"prediction.generator.{kind}" for kind in ("weight", "bias")
+}
+"""Tensors with a row for each letter."""
+_BY_LETTER_ACROSS = frozenset({"prediction.attention_cell.rnn.weight_ih"})
+"""Tensors whose last columns stand for letters."""
+
+
+def _alike(one: ReaderConfig, other: ReaderConfig) -> bool:
+    """Whether the weights of one fit the other; pictures may be of other widths where nothing is bent."""
+    return replace(one, width=0, height=0) == replace(other, width=0, height=0)
+
+
+_LAPTOP = HTRConfig(
+    ReaderConfig(
+        width=128,
+        tps=TPSConfig(points=12, width=8, hidden=64, upright=True, align_corners=False),
+        resnet=WordResNetConfig(64, (1, 1, 2, 1)),
+        hidden=64,
+    ),
+    longest=12,
+    keep_ratio=True,
+    optim=OptimConfig(lr=3e-3, clip=5.0, warmup=50, decay=0.5),
+)
+AttentionHTR.presets = {
+    "laptop": Preset(_LAPTOP, data="words", size=32, train=TrainConfig(steps=2000, batch=32, ema=0.998)),
+    "no-tps": Preset(
+        replace(_LAPTOP, network=replace(_LAPTOP.network, transformation="none")),
+        data="words",
+        size=32,
+        train=TrainConfig(steps=2000, batch=32, ema=0.998),
+    ),
+    "ctc": Preset(
+        replace(_LAPTOP, network=replace(_LAPTOP.network, head="ctc")),
+        data="words",
+        size=32,
+        train=TrainConfig(steps=2000, batch=32, ema=0.998),
+    ),
+    "paper": Preset(
+        HTRConfig(characters=DIGITS_AND_SMALL, optim=OptimConfig(lr=1e-3, clip=5.0)),
+        data="folder",
+        size=32,
+        train=TrainConfig(steps=300_000, batch=192, ema=0.0),
+    ),
+}
