@@ -50,6 +50,7 @@ DATASETS = {
     "plain-to-striped": "sfumato.data.domains:plain_to_striped",
     "warm-to-cool": "sfumato.data.domains:warm_to_cool",
     "seasons": "sfumato.data.domains:Seasons",
+    "words": "sfumato.data.words:Words",
     "folder": "sfumato.data.folder:Folder",
 }
 
