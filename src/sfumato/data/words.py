@@ -99,7 +99,7 @@ class Words:
             height=size,
             width=self.width,
             fields=frozenset({"image", "text"}),
-            words=tuple(alphabet),
+            characters=alphabet,
             fingerprint=fingerprint,
         )
         self._grain = torch.randn(_GRAIN + size * self.width, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -70,6 +71,7 @@ class Reader(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def places(self) -> int:
@@ -78,6 +80,7 @@ class Reader(nn.Module):
 
     def row(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l d"]:
         """What stands in the picture, from left to right."""
+        x = x.contiguous(memory_format=torch.channels_last)  # several times faster for so few channels
         straight = x if self.transformation is None else self.transformation(x)
         row: Tensor = self.sequence(self.features(straight))
         return row

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, ctc_loss
 
 from sfumato.compat import attentionhtr
@@ -25,7 +25,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.augment import warp
 from sfumato.data.dataset import Facts
-from sfumato.data.frame import framed, out_of_frame, stretched
+from sfumato.data.frame import framed, reframed, stretched
 from sfumato.data.letters import Letters
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.recurrent import AttentionDecoder
@@ -50,8 +50,9 @@ class HTRConfig:
     among them."""
     longest: int = 25
     """Letters of a word, at most."""
-    keep_ratio: bool = False
-    """Lay pictures into the frame without distortion; the paper stretches them over it."""
+    stretch: float = 0.0
+    """How many times wider or higher pictures may become to fill the frame; 0, as in the paper, is without
+    limit."""
     shake: float = 0.0
     """How much pictures are turned, slanted, shifted, scaled and faded in training; 1 is much."""
     optim: OptimConfig = OptimConfig(lr=1e-3, clip=5.0)
@@ -128,10 +129,12 @@ class AttentionHTR(System[Read]):
 
     def _laid(self, x: Float[Tensor, "b c h w"], extent: Float[Tensor, "b 2"] | None) -> Tensor:
         """Pictures as the network wants them."""
-        n = self.config.network
-        if not self.config.keep_ratio:
-            return stretched(x if extent is None else out_of_frame(x, extent), n.height, n.width)
-        return framed(x, n.height, n.width).pixels
+        c, n = self.config, self.config.network
+        if extent is not None:
+            x = reframed(x, extent, c.stretch)
+        elif x.shape[2:] != (n.height, n.width):
+            return framed(x, n.height, n.width, c.stretch).pixels
+        return stretched(x, n.height, n.width)
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """The decoder is told what truly stood before each letter; what fills up short words does not count.
@@ -233,13 +236,12 @@ def _alike(one: ReaderConfig, other: ReaderConfig) -> bool:
 
 _LAPTOP = HTRConfig(
     ReaderConfig(
-        width=128,
         tps=TPSConfig(points=12, width=8, hidden=64, upright=True, align_corners=False),
         resnet=WordResNetConfig(64, (1, 1, 2, 1)),
         hidden=64,
     ),
     longest=12,
-    keep_ratio=True,
+    stretch=1.7,
     optim=OptimConfig(lr=3e-3, clip=5.0, warmup=50, decay=0.5),
 )
 AttentionHTR.presets = {
