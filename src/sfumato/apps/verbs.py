@@ -32,6 +32,7 @@ VERBS = {
     "mix": Verb("mix", "Mix the coarse styles of some seeds with the fine styles of others."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
     "upscale": Verb("upscale", "Make pictures larger, with detail that was not there."),
+    "read": Verb("read", "Read the words in pictures, with how sure the reader is."),
     "reconstruct": Verb("reconstruct", "Send pictures through an autoencoder and back."),
     "project": Verb("project", "Find the latents whose pictures come closest to given ones."),
     "edit": Verb("edit", "Change pictures, or new ones, as words say."),

@@ -1,8 +1,8 @@
 """Readers that others publish: AttentionHTR's weights, and those of deep-text-recognition-benchmark.
 
-``AttentionHTR-General.pth``, ``-IAM``, ``-Imgur5K`` and their ``-sensitive`` kin, ``TPS-ResNet-BiLSTM-Attn.pth``
-and its kin without the spline or with the head of CTC. The files do not say which letters they know; the two
-sets in use are told apart by their number.
+``AttentionHTR-General.pth``, ``-IAM``, ``-Imgur5K`` and their ``-sensitive`` kin, and
+``TPS-ResNet-BiLSTM-Attn.pth`` with its kin without the spline or with the head of CTC. The files do not say
+which letters they know; the two sets in use are told apart by their number.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def _config(tensors: Mapping[str, Tensor], spline: Mapping[str, Tensor], path: P
     first, last = tensors["features.conv0_1.weight"], tensors.get("features.conv4_2.weight")
     row = tensors.get("sequence.0.linear.bias")
     if last is None or row is None or 0 in stages:
-        raise DataError(f"'{path}' is no reader as sfumato builds it: residual network and two LSTMs; give one.")
+        raise DataError(
+            f"'{path}' is no reader as sfumato builds it: residual network and two LSTMs; give one."
+        )
     a, b, c, d = stages
     points = tensors.get("transformation.LocalizationNetwork.localization_fc2.bias")
     return ReaderConfig(

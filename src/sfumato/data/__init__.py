@@ -7,6 +7,7 @@ from pathlib import Path
 from sfumato.data.dataset import Dataset
 from sfumato.data.folder import MAX_BAD, Folder
 from sfumato.data.pair_folder import DomainFolder, PairFolder
+from sfumato.data.word_folder import WordFolder
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, find
 
@@ -44,6 +45,8 @@ def open_data(
         return PairFolder(split=split, path=path, **options)
     if {"a", "b"} & needs:
         return DomainFolder(split=split, path=path, max_bad=limit, **options)
+    if "text" in needs:
+        return WordFolder(split=split, path=path, max_bad=limit, **options)
     folder = Folder(split=split, path=path, max_bad=limit, **options)
     folder.require(needs)
     return folder
@@ -60,9 +63,12 @@ def _check(dataset: Dataset, needs: frozenset[str]) -> None:
 
 def _having(field: str) -> str:
     """A dataset that has a field."""
-    return {"source": "edges-to-shapes", "a": "plain-to-striped", "b": "plain-to-striped"}.get(
-        field, "shapes"
-    )
+    return {
+        "source": "edges-to-shapes",
+        "a": "plain-to-striped",
+        "b": "plain-to-striped",
+        "text": "words",
+    }.get(field, "shapes")
 
 
 def _nothing(name: str) -> DataError | UsageError:

@@ -21,7 +21,8 @@ class Facts:
     width: int
     fields: frozenset[str]
     """Of ``image``, ``caption``, ``label``, ``source`` (what ``image`` is to be made from), ``text``
-    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs) and what else a batch holds. All pictures have one size."""
+    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs) and what else a batch holds.
+    All pictures have one size."""
     classes: tuple[str, ...] = ()
     """Names of the labels, in order; empty without labels."""
     words: tuple[str, ...] = ()

@@ -38,6 +38,13 @@ def framed(x: Float[Tensor, "n c h w"], height: int, width: int, stretch: float 
     return Framed(out, torch.tensor([high / height, wide / width]))
 
 
+def dark_on_light(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Pictures whose paper is darker than their ink, inverted."""
+    tones = x.flatten(2)
+    middle = (tones.amin(2) + tones.amax(2))[:, :, None, None] / 2
+    return torch.where(paper(x) < middle, -x, x)
+
+
 def reframed(
     x: Float[Tensor, "b c h w"], extent: Float[Tensor, "b 2"], stretch: float
 ) -> Float[Tensor, "b c h w"]:

@@ -42,9 +42,7 @@ class AttentionCell(nn.Module):
         self.rnn = nn.LSTMCell(wide + classes, hidden)
         self.classes = classes
 
-    def weights(
-        self, keys: Float[Tensor, "n l d"], said: Float[Tensor, "n d"]
-    ) -> Float[Tensor, "n l"]:
+    def weights(self, keys: Float[Tensor, "n l d"], said: Float[Tensor, "n d"]) -> Float[Tensor, "n l"]:
         """Where along the row to look; they sum to 1."""
         scores = self.score(torch.tanh(keys + self.h2h(said)[:, None]))
         return scores[:, :, 0].float().softmax(1)
@@ -86,9 +84,7 @@ class AttentionDecoder(nn.Module):
         zeros = row.new_zeros(len(row), self.hidden)
         return self.attention_cell.i2h(row), (zeros, zeros)
 
-    def forward(
-        self, row: Float[Tensor, "b l d"], letters: Int[Tensor, "b t"]
-    ) -> Float[Tensor, "b t k"]:
+    def forward(self, row: Float[Tensor, "b l d"], letters: Int[Tensor, "b t"]) -> Float[Tensor, "b t k"]:
         """Logits of the letter after each of ``letters``, told what truly stood before it."""
         keys, state = self._start(row)
         said = []

@@ -27,7 +27,7 @@ class TPSConfig:
     points: int = 20
     """Control points, half of them along the upper edge and half along the lower."""
     width: int = 64
-    """Channels of the first convolution of the network that looks for them; the last has eight times so many."""
+    """Channels of the first convolution of the network that looks for them; the last has eight times more."""
     hidden: int = 256
     """Numbers between its convolutions and the points."""
     upright: bool = False

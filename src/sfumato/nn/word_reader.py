@@ -88,7 +88,7 @@ class Reader(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], before: Int[Tensor, "b t"] | None
     ) -> Float[Tensor, "b _ k"]:
-        """Logits: of the letter after each of ``before`` (the decoder), or of each place (CTC, no ``before``)."""
+        """Logits of the letter after each of ``before``; of CTC, without ``before``, those of each place."""
         row = self.row(x)
         logits: Tensor = self.prediction(row) if before is None else self.prediction(row, before)
         return logits

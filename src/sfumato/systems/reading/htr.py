@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, ctc_loss
+from torch.nn.functional import affine_grid, cross_entropy, ctc_loss, grid_sample, pad
 
 from sfumato.compat import attentionhtr
 from sfumato.core.request import Event, Progress, Read, Text
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
-from sfumato.data.augment import warp
 from sfumato.data.dataset import Facts
 from sfumato.data.frame import framed, reframed, stretched
 from sfumato.data.letters import Letters
@@ -89,7 +88,9 @@ class AttentionHTR(System[Read]):
 
     def players(self) -> dict[str, Player]:
         network = self.network
-        return {"reader": Player((network,), self.config.optim, (network.features.conv0_1, network.prediction))}
+        return {
+            "reader": Player((network,), self.config.optim, (network.features.conv0_1, network.prediction))
+        }
 
     @property
     def channels(self) -> int:
@@ -166,7 +167,8 @@ class AttentionHTR(System[Read]):
         x = request.images.to(self.device)
         if x.shape[1] != self.channels:
             raise UsageError(
-                f"This model reads pictures of {self.channels} channels, got {x.shape[1]}; convert them first."
+                f"This model reads pictures of {self.channels} channels, got {x.shape[1]}; "
+                "convert them first."
             )
         texts: list[str] = []
         sure: list[float] = []
@@ -200,25 +202,39 @@ def told(
     letters: Int[Tensor, "b l"], lengths: Int[Tensor, " b"]
 ) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
     """Of each word what the decoder is told, and what it should say: go, a, b, c and a, b, c, end."""
-    before = torch.nn.functional.pad(letters, (1, 0), value=GO)
-    after = torch.nn.functional.pad(letters, (0, 1), value=GO)
+    before = pad(letters, (1, 0), value=GO)
+    after = pad(letters, (0, 1), value=GO)
     return before, after.scatter(1, lengths[:, None], END)
 
 
 def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, "b c h w"]:
-    """Pictures as other hands and scanners would have made them: turned, slanted, moved, scaled, faded."""
+    """Pictures as other hands, scissors and scanners would have made them: turned, slanted, cut closer or
+    wider, moved, faded."""
     chance = (2 * torch.special.ndtr(rng.normal(SHAKES)) - 1).to(x.device) * much
     height, width = x.shape[2:]
     turn, slant, right, down, wide, high, fade, ink = chance.unbind(1)
+    low, top = _reach(x)
     matrix = torch.zeros(len(x), 2, 3, device=x.device)
-    matrix[:, 0, 0] = (0.2 * wide).exp()
-    matrix[:, 1, 1] = (0.2 * high).exp()
+    matrix[:, 0, 0] = (0.1 * wide + 0.1 * slant.abs() + 0.05 * much).exp()
+    matrix[:, 1, 1] = torch.lerp(torch.ones_like(high), (top - low) / 2 * (1.25 + 0.2 * down), high.abs())
     matrix[:, 0, 1] = (0.35 * slant + 0.06 * turn) * height / width
     matrix[:, 1, 0] = -0.06 * turn * width / height
-    matrix[:, 0, 2], matrix[:, 1, 2] = 0.1 * right, 0.15 * down
-    x = warp(x.float(), matrix)
+    matrix[:, 0, 2] = 0.04 * right
+    matrix[:, 1, 2] = high.abs() * (top + low) / 2 + 0.05 * down
+    grid = affine_grid(matrix, list(x.shape), align_corners=False)
+    x = grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
     tone, gain = 0.3 * fade, (0.3 * ink).exp()
     return (x * gain[:, None, None, None] + tone[:, None, None, None]).clamp(-1, 1)
+
+
+def _reach(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Where dark ink begins and ends from above to below, from -1 to 1."""
+    dark = x.mean(1).amin(2)
+    inked = dark < (dark.amin(1, keepdim=True) + x.mean(1).flatten(1).median(1, keepdim=True).values) / 2
+    rows = torch.arange(x.shape[2], device=x.device)
+    first = torch.where(inked, rows, x.shape[2]).amin(1)
+    last = torch.where(inked, rows, -1).amax(1) + 1
+    return 2 * first / x.shape[2] - 1, 2 * last / x.shape[2] - 1
 
 
 _BY_LETTER = frozenset({"prediction.weight", "prediction.bias"}) | {
