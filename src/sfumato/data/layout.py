@@ -69,9 +69,10 @@ def _paper(x: Float[Tensor, "1 1 h w"]) -> Float[Tensor, "1 1 h w"]:
     height, width = x.shape[2:]
     coarse = max_pool2d(x, COARSE, ceil_mode=True)
     reach = max(2, math.ceil(min(height, width) / 4 / COARSE))
+    coarse = pad(coarse, (2 * reach,) * 4, mode="replicate")
     for sign in (1, -1):  # a closing, along one axis after the other
-        for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
-            coarse = sign * max_pool2d(sign * coarse, kernel, 1, padding)
+        for kernel in ((2 * reach + 1, 1), (1, 2 * reach + 1)):
+            coarse = sign * max_pool2d(sign * coarse, kernel, 1)
     return interpolate(coarse, (height, width), mode="bilinear")
 
 

@@ -37,8 +37,8 @@ class WordFolder:
     """Pictures of words and what is written in them, grey, in frames 3.125 times as wide as high.
 
     A batch has ``image``, ``text``, and ``extent``, the share of the frame's height and width that the
-    picture takes in its middle. What is written stands in gt.txt (a.png, a tabulator, the word, a line each), in
-    ``a.txt`` beside ``a.png``, or in metadata.jsonl.
+    picture takes in its middle. What is written stands in gt.txt (a.png, a tabulator, the word, a line each),
+    in ``a.txt`` beside ``a.png``, or in metadata.jsonl.
     Raises ``DataError`` for pictures without a text, if more than the share ``max_bad`` of the headers is
     unreadable, and for a picture that turns out to be damaged when it is decoded.
     """
@@ -120,8 +120,8 @@ class WordFolder:
         beside = Path(bare[0]).with_suffix(".txt").name
         raise DataError(
             f"To learn to read, every picture needs its text, but {len(bare)} of {len(self)} in "
-            f"'{self.path}' have none, such as {shown}; write it into a file gt.txt ({bare[0]}, a tabulator, the text), or "
-            f"into a file beside the picture ('{beside}')."
+            f"'{self.path}' have none, such as {shown}; write it into a file gt.txt ({bare[0]}, a tabulator, "
+            f"the text), or into a file beside the picture ('{beside}')."
         )
 
 

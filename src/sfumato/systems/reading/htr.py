@@ -177,7 +177,7 @@ class AttentionHTR(System[Read]):
             texts += found
             sure += how_sure
             yield Progress(len(texts) / len(x))
-        notes = ()
+        notes: tuple[str, ...] = ()
         if request.beam > 1 and self.config.network.head == "ctc":
             notes = ("A reader with the head of CTC has no beam; it was ignored.",)
         yield Text(tuple(texts), tuple(sure), notes)
