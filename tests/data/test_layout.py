@@ -69,7 +69,7 @@ def test_a_word_alone_is_one_word():
 
 @pytest.mark.parametrize("tilt", [-4.0, -1.5, 0.0, 2.5])
 def test_a_page_askew_is_measured(tilt):
-    drawn, places = page(writer=520)
+    drawn, _ = page(writer=520)
     turned = to_tensor(to_pil(drawn).rotate(tilt, expand=True, fillcolor=200), 1)
     assert layout.skew(turned) == pytest.approx(tilt, abs=0.5)
 

@@ -6,7 +6,7 @@ Baek et al. 2019 (arXiv 1904.01906, section 3): transformation, features, sequen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -39,6 +39,18 @@ class ReaderConfig:
     resnet: WordResNetConfig = WordResNetConfig()
     hidden: int = 256
     """Numbers in each LSTM."""
+    guide: float = 0.0
+    """Weight of a CTC loss on the row while a decoder learns, by which it sooner finds where letters stand
+    (Kim et al. 2017, arXiv 1609.06773). The paper has none."""
+
+
+class Said(NamedTuple):
+    """Logits; None where there are none."""
+
+    letters: Float[Tensor, "b t k"] | None
+    """Of the letter after each that was told: the decoder's."""
+    places: Float[Tensor, "b l j"] | None
+    """Of each place of the row, the blank first: CTC's."""
 
 
 class Reader(nn.Module):
@@ -66,6 +78,8 @@ class Reader(nn.Module):
             if c.head == "attention"
             else nn.Linear(c.hidden, classes)
         )
+        guided = c.head == "attention" and c.guide > 0
+        self.guide = nn.Linear(c.hidden, classes - 1) if guided else None
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear) and not name.endswith("localization_fc2"):
                 nn.init.kaiming_normal_(module.weight)
@@ -85,10 +99,9 @@ class Reader(nn.Module):
         row: Tensor = self.sequence(self.features(straight))
         return row
 
-    def forward(
-        self, x: Float[Tensor, "b c h w"], before: Int[Tensor, "b t"] | None
-    ) -> Float[Tensor, "b _ k"]:
-        """Logits of the letter after each of ``before``; of CTC, without ``before``, those of each place."""
+    def forward(self, x: Float[Tensor, "b c h w"], before: Int[Tensor, "b t"]) -> Said:
+        """What is said of pictures, told the true letters from the start on (which CTC does not hear)."""
         row = self.row(x)
-        logits: Tensor = self.prediction(row) if before is None else self.prediction(row, before)
-        return logits
+        if isinstance(self.prediction, AttentionDecoder):
+            return Said(self.prediction(row, before), None if self.guide is None else self.guide(row))
+        return Said(None, self.prediction(row))

@@ -96,6 +96,7 @@ class AttentionHTR(System[Read]):
     def channels(self) -> int:
         return self.config.network.channels
 
+    @torch.no_grad()
     def adopt(self, base: System[Any]) -> None:
         """Go on from another reader (the paper's transfer learning); letters it does not know begin anew."""
         if not isinstance(base, AttentionHTR) or not _alike(base.config.network, self.config.network):
@@ -103,22 +104,17 @@ class AttentionHTR(System[Read]):
                 f"AttentionHTR goes on from a reader of its own shape, got a {type(base).__name__} that "
                 "differs; leave --network settings as they were when it was trained."
             )
-        mine, theirs = self.letters, base.letters
-        known = [i for i, c in enumerate(mine.characters) if c in theirs.characters]
-        places = [*range(mine.special), *(mine.special + i for i in known)]
-        sources = [*range(mine.special)]
-        sources += [theirs.special + theirs.characters.index(mine.characters[i]) for i in known]
-        with torch.no_grad():
-            for name, tensor in self.network.state_dict(keep_vars=True).items():
-                given = base.network.state_dict()[name].to(tensor)
-                if name in _BY_LETTER:
-                    tensor.detach()[places] = given[sources]
-                elif name in _BY_LETTER_ACROSS:  # what was seen, then which letter came before
-                    seen = given.shape[1] - theirs.size
-                    tensor.detach()[:, :seen] = given[:, :seen]
-                    tensor.detach()[:, [seen + p for p in places]] = given[:, [seen + s for s in sources]]
-                else:
-                    tensor.detach().copy_(given)
+        mine, theirs = self.letters.characters, base.letters.characters
+        known = [c for c in mine if c in theirs]
+        given = base.network.state_dict()
+        for name, tensor in self.network.state_dict().items():
+            if name in given and name not in _LETTERS:
+                tensor.copy_(given[name])
+            elif name in given:
+                own, other = (x.transpose(0, _LETTERS[name]) for x in (tensor, given[name].to(tensor)))
+                rest = len(own) - len(mine)
+                own[:rest] = other[:rest]
+                own[[rest + mine.index(c) for c in known]] = other[[rest + theirs.index(c) for c in known]]
 
     @classmethod
     def from_file(cls, path: Path) -> AttentionHTR:
@@ -149,17 +145,20 @@ class AttentionHTR(System[Read]):
         texts = [self.letters.known(text) for text in batch["text"]]
         letters = self.letters.encode(texts, c.longest).to(x.device)
         lengths = torch.tensor([len(text) for text in texts], device=x.device)
-        if c.network.head == "ctc":
-            logs = self.network(x, None).float().log_softmax(2)
-            places = torch.full_like(lengths, logs.shape[1])
-            value = ctc_loss(logs.transpose(0, 1), letters, places, lengths, BLANK, zero_infinity=True)
-            yield Loss.sum("reader", ctc=value)
-            return
         most = int(lengths.max()) + 1
         before, after = told(letters, lengths)
-        logits = self.network(x, before[:, :most]).float()
-        loss = cross_entropy(logits.flatten(0, 1), after[:, :most].flatten(), ignore_index=GO)
-        yield Loss.sum("reader", letters=loss)
+        said = self.network(x, before[:, :most])
+        parts = {}
+        if said.letters is not None:
+            logits = said.letters.float().flatten(0, 1)
+            parts["letters"] = cross_entropy(logits, after[:, :most].flatten(), ignore_index=GO)
+        if said.places is not None:
+            logs = said.places.float().log_softmax(2).transpose(0, 1)
+            numbers = (letters - (self.letters.special - 1)).clamp(min=0)
+            every = torch.full_like(lengths, len(logs))
+            weight = c.network.guide if parts else 1.0
+            parts["places"] = weight * ctc_loss(logs, numbers, every, lengths, BLANK, zero_infinity=True)
+        yield Loss.sum("reader", **parts)
 
     @torch.no_grad()
     def run(self, request: Read) -> Iterator[Event]:
@@ -237,17 +236,21 @@ def _reach(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, " b"], Float[Tens
     return 2 * first / x.shape[2] - 1, 2 * last / x.shape[2] - 1
 
 
-_BY_LETTER = frozenset({"prediction.weight", "prediction.bias"}) | {
-    f"prediction.generator.{kind}" for kind in ("weight", "bias")
+_LETTERS = {
+    "prediction.weight": 0,
+    "prediction.bias": 0,
+    "prediction.generator.weight": 0,
+    "prediction.generator.bias": 0,
+    "prediction.attention_cell.rnn.weight_ih": 1,
+    "guide.weight": 0,
+    "guide.bias": 0,
 }
-"""Tensors with a row for each letter."""
-_BY_LETTER_ACROSS = frozenset({"prediction.attention_cell.rnn.weight_ih"})
-"""Tensors whose last columns stand for letters."""
+"""Tensors that end, along this axis, with a place for each letter."""
 
 
 def _alike(one: ReaderConfig, other: ReaderConfig) -> bool:
-    """Whether the weights of one fit the other; pictures may be of other widths where nothing is bent."""
-    return replace(one, width=0, height=0) == replace(other, width=0, height=0)
+    """Whether the weights of one fit the other, whatever guided them and however large their pictures."""
+    return replace(one, width=0, height=0, guide=0.0) == replace(other, width=0, height=0, guide=0.0)
 
 
 _LAPTOP = HTRConfig(
@@ -255,6 +258,7 @@ _LAPTOP = HTRConfig(
         tps=TPSConfig(points=12, width=8, hidden=64, upright=True, align_corners=False),
         resnet=WordResNetConfig(64, (1, 1, 2, 1)),
         hidden=64,
+        guide=0.5,
     ),
     longest=12,
     stretch=1.7,
