@@ -24,7 +24,7 @@ from sfumato.core.request import Event, Progress, Read, Text
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.data.frame import framed, reframed, stretched
+from sfumato.data.frame import dark_on_light, framed, reframed, stretched
 from sfumato.data.letters import Letters
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.recurrent import AttentionDecoder
@@ -125,8 +125,9 @@ class AttentionHTR(System[Read]):
         return system
 
     def _laid(self, x: Float[Tensor, "b c h w"], extent: Float[Tensor, "b 2"] | None) -> Tensor:
-        """Pictures as the network wants them."""
+        """Pictures as the network wants them, with dark ink."""
         c, n = self.config, self.config.network
+        x = dark_on_light(x)
         if extent is not None:
             x = reframed(x, extent, c.stretch)
         elif x.shape[2:] != (n.height, n.width):
