@@ -51,6 +51,7 @@ DATASETS = {
     "warm-to-cool": "sfumato.data.domains:warm_to_cool",
     "seasons": "sfumato.data.domains:Seasons",
     "words": "sfumato.data.words:Words",
+    "curved-words": "sfumato.data.words:curved_words",
     "folder": "sfumato.data.folder:Folder",
 }
 

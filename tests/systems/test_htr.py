@@ -29,6 +29,7 @@ NETWORK = ReaderConfig(
 CONFIG = HTRConfig(NETWORK, characters="abcde", longest=5)
 TEXTS = ["bad", "e", "Added"]
 X = torch.rand(3, 1, 32, 60, generator=torch.Generator().manual_seed(0)) * 2 - 1
+X[:, :, [0, -1]] = X[..., [0, -1]] = 0.9
 
 
 def system(config: HTRConfig = CONFIG) -> AttentionHTR:

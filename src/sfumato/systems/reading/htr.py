@@ -263,21 +263,23 @@ _LAPTOP = HTRConfig(
     ),
     longest=12,
     stretch=1.7,
-    optim=OptimConfig(lr=3e-3, clip=5.0, warmup=50, decay=0.5),
+    shake=0.5,
+    optim=OptimConfig("muon", lr=3e-3, betas=(0.9, 0.99), clip=5.0, warmup=50, decay=0.5),
 )
+_TRAIN = TrainConfig(steps=2000, batch=32, ema=0.998)
 AttentionHTR.presets = {
-    "laptop": Preset(_LAPTOP, data="words", size=32, train=TrainConfig(steps=2000, batch=32, ema=0.998)),
+    "laptop": Preset(_LAPTOP, data="words", size=32, train=_TRAIN),
     "no-tps": Preset(
         replace(_LAPTOP, network=replace(_LAPTOP.network, transformation="none")),
         data="words",
         size=32,
-        train=TrainConfig(steps=2000, batch=32, ema=0.998),
+        train=_TRAIN,
     ),
     "ctc": Preset(
-        replace(_LAPTOP, network=replace(_LAPTOP.network, head="ctc")),
+        replace(_LAPTOP, network=replace(_LAPTOP.network, head="ctc", guide=0.0)),
         data="words",
         size=32,
-        train=TrainConfig(steps=2000, batch=32, ema=0.998),
+        train=_TRAIN,
     ),
     "paper": Preset(
         HTRConfig(characters=DIGITS_AND_SMALL, optim=OptimConfig(lr=1e-3, clip=5.0)),
