@@ -37,6 +37,7 @@ SYSTEMS = {
     "adain": "sfumato.systems.style.adain:AdaIN",
     "gatys": "sfumato.systems.style.gatys:Gatys",
     "dream": "sfumato.systems.style.dream:Dreamer",
+    "htr": "sfumato.systems.reading.htr:AttentionHTR",
 }
 
 DATASETS = {
@@ -63,6 +64,7 @@ DATASETS = {
     "font-files": "sfumato.data.glyphs.pairs:font_files",
     "fonts-unpaired": "sfumato.data.glyphs.pairs:FontDomains",
     "words": "sfumato.data.words:Words",
+    "curved-words": "sfumato.data.words:curved_words",
     "folder": "sfumato.data.folder:Folder",
 }
 

@@ -201,9 +201,11 @@ def test_as_a_function_it_returns_the_system(tmp_path):
 
 
 def test_a_missing_base_is_an_error(tmp_path, capsys):
-    args = ["train", "ldm", "shapes", "--base", str(tmp_path / "none"), "--out", str(tmp_path / "x")]
+    args = ["train", "ldm", "shapes", "--out", str(tmp_path / "x"), "--base"]
+    with pytest.raises(UsageError, match=r"There is no model or folder '.*none'"):
+        raise_from([*args, str(tmp_path / "none")])
     with pytest.raises(DataError, match="holds no finished run"):
-        raise_from(args)
+        raise_from([*args, str(tmp_path)])
 
 
 def raise_from(args: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sfumato.core.system import System
     from sfumato.data.dataset import Dataset
     from sfumato.metrics.features import FeatureSpace
-    from sfumato.metrics.results import Report, Row
+    from sfumato.metrics.results import Findings, Report, Row
 
 SHOWN = 8
 """Examples on the page of what was made of given pictures."""
@@ -38,8 +39,8 @@ class Options(Common):
 
     Example: sfumato evaluate runs/digits --data digits --count 600
 
-    Writes report.json and report.html. Every figure comes with n, spread, what real pictures get, and what
-    a worthless imitation gets.
+    Writes report.json and report.html (of a reader words.csv, with all it read). Every figure comes with n,
+    spread, what real pictures get, and what a worthless imitation gets.
     """
 
     run: Positional[str]
@@ -91,11 +92,9 @@ class Tried:
 def main(options: Options) -> int:
     """Generate, measure, write; the table goes to stdout."""
     from sfumato.apps.load import folder_of, load
-    from sfumato.apps.trial import Targets
     from sfumato.core.checkpoint import RunFolder
-    from sfumato.core.generate import Generate
+    from sfumato.core.request import Read
     from sfumato.data import is_registered, open_data
-    from sfumato.metrics.report import evaluate
 
     talk, folder = options.talk, folder_of(options.run)
     recipe = RunFolder.open(folder).recipe
@@ -109,8 +108,39 @@ def main(options: Options) -> int:
             f"'{where}' is not divided into train and test, so the pictures compared with are those it "
             "learned from; put some aside into subfolders train and test before training"
         )
-    start = time.monotonic()
     fresh = train if held is None else held
+    if Read in system.tasks:
+        report, beside = _read(system, fresh, options)
+    else:
+        report, beside = _seen(system, train, held, where, options)
+    for warning in report.warnings:
+        talk.warn(warning)
+    files = _write(report, beside, options, folder)
+    head, *lines = report.table()
+    talk.result(report.to_json() | {"files": [str(file) for file in files]})
+    talk.show(table(head, lines))
+    talk.line(str(files[-1]))
+    return 0
+
+
+def _read(system: System[Any], fresh: Dataset, options: Options) -> tuple[Findings, dict[str, str]]:
+    """How well a system reads, and a table of all it read."""
+    from sfumato.apps.evaluate_reading import findings, reading
+
+    found = reading(system, fresh, options.count, options.seed, options.talk)
+    return findings(found, options.run, fresh.facts.name), {"words.csv": found.csv()}
+
+
+def _seen(
+    system: System[Any], train: Dataset, held: Dataset | None, where: str, options: Options
+) -> tuple[Findings, dict[str, str]]:
+    """How good the pictures of a system are, and a page that shows them."""
+    from sfumato.apps.trial import Targets
+    from sfumato.core.generate import Generate
+    from sfumato.metrics import page
+    from sfumato.metrics.report import evaluate
+
+    talk, fresh, start = options.talk, train if held is None else held, time.monotonic()
     tried = _tried(system, fresh, options)
     if tried is None or Generate in system.tasks:
         pixels, asked = _pictures(system, fresh, options)
@@ -125,31 +155,24 @@ def main(options: Options) -> int:
         rows = (*faithful(tried), *report.rows)
         report = dataclasses.replace(report, rows=rows, answers=tried.shown())
     report = _gated(report, where)
-    for warning in report.warnings:
-        talk.warn(warning)
-    files = _write(report, options, folder)
-    head, *lines = report.table()
-    talk.result(report.to_json() | {"files": [str(file) for file in files]})
-    talk.show(table(head, lines))
-    talk.line(str(files[-1]))
-    return 0
+    return report, {"report.html": page.page(report)}
 
 
-def _write(report: Report, options: Options, folder: Path) -> list[Path]:
-    """The report as JSON and as a page; a run's card gets the figures too, unless they go elsewhere."""
+def _write(report: Findings, beside: Mapping[str, str], options: Options, folder: Path) -> list[Path]:
+    """The report as JSON, and what else is told; a run's card gets the figures, unless they go elsewhere."""
     from sfumato.apps import card, facts
-    from sfumato.metrics import page
 
     ours = folder.is_relative_to(facts.WEIGHTS)
     out = options.out or (Path("evaluation", folder.name) if ours else folder / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
     asked = {name: getattr(options, name) for name in ("count", "seed", "steps", "solver", "guidance")}
     told = report.to_json() | {"asked": asked}
-    (out / "report.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / "report.html").write_text(page.page(report), encoding="utf-8")
+    beside = {"report.json": json.dumps(told, indent=2, ensure_ascii=False) + "\n", **beside}
+    for name, text in beside.items():
+        (out / name).write_text(text, encoding="utf-8")
     if options.out is None and not ours and (folder / "README.md").exists():
         card.add_figures(folder / "README.md", report.table())
-    return [out / "report.json", out / "report.html"]
+    return [out / name for name in beside]
 
 
 def _pictures(system: System[Any], fresh: Dataset, options: Options) -> tuple[Tensor, dict[str, Any]]:
@@ -167,6 +190,7 @@ def _tried(system: System[Any], fresh: Dataset, options: Options) -> Tried | Non
 
     from sfumato.apps.sample import answer
     from sfumato.apps.trial import trial
+    from sfumato.core.request import Images
 
     generator = torch.Generator().manual_seed(options.seed)
     rows = torch.randperm(len(fresh), generator=generator)[: options.count]
@@ -177,7 +201,9 @@ def _tried(system: System[Any], fresh: Dataset, options: Options) -> Tried | Non
             if tried is None:
                 return None
             given.append(tried.given)
-            made.append(answer(system, tried.request).pixels.float().cpu())
+            answered = answer(system, tried.request)
+            assert isinstance(answered, Images)
+            made.append(answered.pixels.float().cpu())
             wanted += [] if tried.wanted is None else [tried.wanted]
             simple += [] if tried.simple is None else [tried.simple]
             bar.update(min(1.0, (start + PART) / len(rows)))

@@ -13,6 +13,7 @@ import torch
 import tyro
 
 from sfumato import config as plain
+from sfumato.apps.load import folder_of
 from sfumato.apps.verbs import MARKERS
 from sfumato.core.checkpoint import KEEP, Recipe, RunFolder
 from sfumato.core.rng import mix
@@ -140,7 +141,7 @@ def new(
 
 def _base(preset: Preset, out: Path, given: Path | None, steps: int | None) -> dict[str, Any] | None:
     if given is not None:
-        return {"path": os.path.relpath(given, out)}
+        return {"path": os.path.relpath(folder_of(given), out)}
     if preset.base is None:
         return None
     return {"path": FIRST_STAGE, "system": preset.base[0], "preset": preset.base[1], "steps": steps}

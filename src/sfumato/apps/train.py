@@ -72,7 +72,8 @@ class Options(Common):
     log_every: int | None = None
     """Steps between lines of the log."""
     base: Path | None = None
-    """A finished run to build on, in place of training the preset's first stage."""
+    """A finished run, a model that comes along, or a weight file to build on, in place of training the
+    preset's first stage."""
     base_steps: int | None = None
     """How many steps the first stage takes, where there is one."""
     max_bad: str | None = None
@@ -255,7 +256,7 @@ class Training:
 
         system = plan.build()
         if plan.base is not None:
-            if not (plan.base / "model.safetensors").exists():
+            if not (plan.base.is_file() or (plan.base / "model.safetensors").exists()):
                 raise DataError(
                     f"The base '{plan.base}' holds no finished run; train it first, or choose another"
                 )

@@ -33,6 +33,7 @@ VERBS = {
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
     "letters": Verb("letters", "Write a text in fonts that a system has learned, or between them."),
     "upscale": Verb("upscale", "Make pictures larger, with detail that was not there."),
+    "read": Verb("read", "Read the words in pictures, with how sure the reader is."),
     "reconstruct": Verb("reconstruct", "Send pictures through an autoencoder and back."),
     "project": Verb("project", "Find the latents whose pictures come closest to given ones."),
     "edit": Verb("edit", "Change pictures, or new ones, as words say."),

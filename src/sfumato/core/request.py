@@ -30,10 +30,12 @@ __all__ = [
     "Letters",
     "Mix",
     "Progress",
+    "Read",
     "Reconstruct",
     "Request",
     "Result",
     "Stylize",
+    "Text",
     "Translate",
     "Upscale",
     "Video",
@@ -146,6 +148,16 @@ class Dream(Request):
     """Most pixels by which the picture is shifted at each step; none means the system's own default."""
     frames: int = field(default=0, kw_only=True)
     """Of a film that falls into the picture, dreaming; 0 for a picture."""
+
+
+@dataclass(frozen=True)
+class Read(Request):
+    """Read the words that pictures show, one a picture."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]; dark letters on light paper."""
+    beam: int = field(default=1, kw_only=True)
+    """Readings that are followed at once, of which the likeliest wins."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +277,17 @@ class Video:
         return "".join(gif_tag(film, self.rate) for film in self.pixels)
 
 
-Result = Images | Video
+@dataclass(frozen=True)
+class Text:
+    """The words read, one text a picture."""
+
+    texts: tuple[str, ...]
+    confidence: tuple[float, ...]
+    """Probability of each, by the reader's own judgement."""
+    notes: tuple[str, ...] = ()
+
+
+Result = Images | Video | Text
 Event = Progress | Result
 
 

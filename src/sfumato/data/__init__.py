@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 from sfumato.data.dataset import Dataset
 from sfumato.data.folder import MAX_BAD, Folder
 from sfumato.data.pair_folder import DomainFolder, PairFolder
+from sfumato.data.word_folder import WordFolder
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, find
 
@@ -50,6 +51,8 @@ def open_data(
         return PairFolder(split=split, path=path, **options)
     if {"a", "b"} & needs:
         return DomainFolder(split=split, path=path, max_bad=limit, **options)
+    if "text" in needs:
+        return WordFolder(split=split, path=path, max_bad=limit, **options)
     folder = Folder(split=split, path=path, max_bad=limit, **options)
     folder.require(needs)
     return folder

@@ -20,12 +20,15 @@ class Facts:
     height: int
     width: int
     fields: frozenset[str]
-    """Of ``image``, ``caption``, ``label``, ``source`` (what ``image`` is to be made from), ``a`` and ``b``
-    (pictures of two domains, no pairs) and what else a batch holds. All pictures have one size."""
+    """Of ``image``, ``caption``, ``label``, ``source`` (what ``image`` is to be made from), ``text``
+    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs) and what else a batch holds.
+    All pictures have one size."""
     classes: tuple[str, ...] = ()
     """Names of the labels, in order; empty without labels."""
     words: tuple[str, ...] = ()
     """Every word of its captions, in a fixed order; empty without captions."""
+    characters: str = ""
+    """Every character of its texts, in a fixed order; empty without texts."""
     fingerprint: str = ""
     """Changes when the examples change; part of what makes resuming exact."""
     domains: tuple[str, ...] = ()

@@ -13,6 +13,8 @@ from sfumato.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 METADATA = "metadata.jsonl"
+GROUND_TRUTH = "gt.txt"
+"""What datasets of writing bring along: on every line a picture's name, a tabulator, and what it says."""
 PARTS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
 """Subfolders that hold a split; the first that exists counts."""
 _IGNORED = "__MACOSX"
@@ -41,7 +43,7 @@ class Scan:
     others: Mapping[str, int]
     """How many files of which other kinds."""
     strays: tuple[str, ...]
-    """Pictures that metadata.jsonl names but the folder lacks."""
+    """Pictures that metadata.jsonl or gt.txt names but the folder lacks."""
 
 
 def scan(folder: Path, split: str = "train") -> Scan:
@@ -59,7 +61,7 @@ def scan(folder: Path, split: str = "train") -> Scan:
     files = list(_files(root))
     names = _pictures(files)
     known = {*names, *(_beside(name) for name in names)}
-    others = (name for name in files if name not in known and Path(name).name != METADATA)
+    others = (name for name in files if name not in known and Path(name).name not in _READERS)
     kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
     if not names:
         raise DataError(_no_pictures(root, kinds))
@@ -145,11 +147,12 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _captions(root: Path, files: Sequence[str], names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Captions by picture, from text files beside them or metadata.jsonl; what the latter names in vain."""
+    """Captions by picture, from text files beside them or lists such as metadata.jsonl; what those name in
+    vain."""
     captions: dict[str, str] = {}
     for name in files:
-        if Path(name).name == METADATA:
-            captions |= _metadata(root, name)
+        if read := _READERS.get(Path(name).name):
+            captions |= read(root, name)
     strays = sorted(captions.keys() - set(names))
     texts = set(files)
     for name in names:
@@ -184,6 +187,26 @@ def _metadata(root: Path, name: str) -> dict[str, str]:
             raise DataError(f"{where} names '{row['file_name']}' again; keep one line a picture.")
         found[picture] = _tidy(text or "")
     return found
+
+
+def _ground_truth(root: Path, name: str) -> dict[str, str]:
+    """Read a gt.txt: a picture's name, relative to the file, a tabulator and its text on every line."""
+    place, found = Path(name).parent, {}
+    for number, line in enumerate(_text(root / name).splitlines(), 1):
+        if not line.strip():
+            continue
+        file, tab, text = line.partition("\t")
+        if not tab:
+            raise DataError(
+                f"Line {number} of '{root / name}' has no tabulator between picture and text; "
+                "write a.png, a tabulator, and what is written in it."
+            )
+        found[Path(os.path.normpath(place / file.strip())).as_posix()] = _tidy(text)
+    return found
+
+
+_READERS = {METADATA: _metadata, GROUND_TRUTH: _ground_truth}
+"""Lists of captions, by the names of their files."""
 
 
 _EXAMPLE = 'write one object a line, such as {"file_name": "a.jpg", "text": "a red circle"}'

@@ -45,6 +45,8 @@ STRETCH = (0.55, 1.7)
 """How wide letters may become for the word to fill the picture, of their height."""
 FILL = (0.8, 0.97)
 """Share of the picture that a word wants to fill."""
+SLANTED, BOWED = 0.8, 0.4
+"""How far curved words lean and bow at most, in heights of a capital."""
 PAPER, INK = (0.72, 1.0), (0.0, 0.35)
 """Lightness, from 0 to 1."""
 NOISE = 0.03
@@ -99,7 +101,7 @@ class Words:
             height=size,
             width=self.width,
             fields=frozenset({"image", "text"}),
-            words=tuple(alphabet),
+            characters=alphabet,
             fingerprint=fingerprint,
         )
         self._grain = torch.randn(_GRAIN + size * self.width, generator=torch.Generator().manual_seed(0))
@@ -220,6 +222,11 @@ class Words:
                 where = corner[:, None, None] + (rows + torch.arange(columns))
                 paper.view(-1).scatter_reduce_(0, where.view(-1), inked.view(-1), "amax")
         return paper[:, :, : self.width]
+
+
+def curved_words(split: str = "train", size: int = HEIGHT, *, length: int | None = None) -> Words:
+    """Handwritten words that lean far to either side, bow and rise, as on signs and in haste."""
+    return Words(split, size, length=length, slant=SLANTED, bend=BOWED)
 
 
 def writers_style(writers: Int[Tensor, " n"]) -> tuple[Style, Float[Tensor, " n"]]:

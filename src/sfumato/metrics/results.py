@@ -50,17 +50,13 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was measured, and some of the pictures it was measured on."""
+class Findings:
+    """What was measured."""
 
     model: str
     data: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
-    sheet: Float[Tensor, "n c h w"]
-    pairs: Pairs
-    answers: tuple[tuple[str, Float[Tensor, "m _ _ _"]], ...] = ()
-    """Of systems that answer pictures with pictures: what was given, made and wanted, by name."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
@@ -71,6 +67,16 @@ class Report:
         """Head and lines of text: measure, value, real pictures, control, limit, n."""
         head = ("measure", "value", "real pictures", "control", "asked", "n")
         return [head, *(_line(row) for row in self.rows)]
+
+
+@dataclass(frozen=True)
+class Report(Findings):
+    """What was measured on pictures, and some of them."""
+
+    sheet: Float[Tensor, "n c h w"]
+    pairs: Pairs
+    answers: tuple[tuple[str, Float[Tensor, "m _ _ _"]], ...] = ()
+    """Of systems that answer pictures with pictures: what was given, made and wanted, by name."""
 
 
 def _line(row: Row) -> tuple[str, ...]:

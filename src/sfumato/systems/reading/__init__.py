@@ -1,0 +1,1 @@
+"""Pictures read: what is written in them."""
