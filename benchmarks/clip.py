@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import sfumato
-from sfumato.data.shapes import COLOURS, SHAPES, Shapes
+from sfumato.data.shapes import Shapes
+from sfumato.data.shapes.scene import COLOURS, SHAPES
 from sfumato.metrics.retrieval import recall_at
 from sfumato.systems.text.clip import CLIP
 

@@ -42,9 +42,7 @@ def r_precision(
     generator = torch.Generator().manual_seed(seed)
     found = []
     for i, caption in enumerate(captions):
-        strangers = torch.tensor(
-            [j for j, other in enumerate(captions) if other != caption], dtype=torch.long
-        )
-        drawn = strangers[torch.randperm(len(strangers), generator=generator)[:others]]
-        found.append(bool((scores[i, drawn] < scores[i, i]).all()))
+        strangers = [j for j, other in enumerate(captions) if other != caption]
+        drawn = torch.randperm(len(strangers), generator=generator)[:others].tolist()
+        found.append(bool((scores[i, [strangers[j] for j in drawn]] < scores[i, i]).all()))
     return torch.tensor(found).float()

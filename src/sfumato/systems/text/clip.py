@@ -219,7 +219,7 @@ _LAPTOP = Preset(
     ),
     data="shapes",
     size=64,
-    train=TrainConfig(steps=900, batch=128, ema=0.99),
+    train=TrainConfig(steps=500, batch=128, ema=0.99),
 )
 CLIP.presets = {
     "laptop": _LAPTOP,
