@@ -38,6 +38,7 @@ SYSTEMS = {
     "gatys": "sfumato.systems.style.gatys:Gatys",
     "dream": "sfumato.systems.style.dream:Dreamer",
     "htr": "sfumato.systems.reading.htr:AttentionHTR",
+    "clip": "sfumato.systems.text.clip:CLIP",
 }
 
 DATASETS = {

@@ -132,7 +132,9 @@ def test_what_is_no_reader_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no residual reader: it has no 'FeatureExtraction\.ConvNet"):
         read_reader(tmp_path / "x.pth")
     path = file(tmp_path, classes=50)
-    with pytest.raises(DataError, match="reads 48 letters, and which they are it does not say; known are sets of 36"):
+    with pytest.raises(
+        DataError, match="reads 48 letters, and which they are it does not say; known are sets of 36"
+    ):
         read_reader(path)
     for odd, match in (
         ("FeatureExtraction.ConvNet.conv4_2.weight", "residual network and two LSTMs"),

@@ -151,7 +151,9 @@ def test_what_fits_nothing_is_refused(tmp_path):
 
 def test_decoders_that_stand_alone_or_fit_nothing_are_refused(tmp_path):
     torch.save(decoder().state_dict(), tmp_path / "decoder.pth")
-    with pytest.raises(DataError, match=r"paints what 'vgg_normalised.pth' sees, which does not lie beside it"):
+    with pytest.raises(
+        DataError, match=r"paints what 'vgg_normalised.pth' sees, which does not lie beside it"
+    ):
         read_adain(tmp_path / "decoder.pth")
     torch.save(vgg_normalised().state_dict(), tmp_path / "vgg_normalised.pth")
     torch.save({}, tmp_path / "decoder_iter_5.pth.tar")

@@ -197,7 +197,9 @@ def test_it_goes_on_from_another_reader_letter_by_letter():
 def test_a_guide_is_no_hindrance_to_going_on():
     reader = system(replace(CONFIG, network=replace(NETWORK, guide=0.5)))
     reader.adopt(system())
-    assert torch.equal(reader.network.prediction.generator.weight, system().network.prediction.generator.weight)
+    assert torch.equal(
+        reader.network.prediction.generator.weight, system().network.prediction.generator.weight
+    )
 
 
 def test_it_fits_itself_to_data():

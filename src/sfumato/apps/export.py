@@ -1,4 +1,4 @@
-"""The verb ``export``: a run as a folder that diffusers opens, or as one ONNX file."""
+"""The verb ``export``: a run as a folder that diffusers or transformers opens, or as one ONNX file."""
 
 from __future__ import annotations
 
