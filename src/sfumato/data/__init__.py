@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.folder import MAX_BAD, Folder
+from sfumato.data.folder import Folder
 from sfumato.data.pair_folder import DomainFolder, PairFolder
+from sfumato.data.pictures import MAX_BAD
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, find
 

@@ -31,6 +31,10 @@ class Entry:
     caption: str | None
     label: int | None
 
+    def file(self) -> Path:
+        """What to decode."""
+        return self.path
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -56,7 +60,7 @@ def scan(folder: Path, split: str = "train") -> Scan:
         raise DataError(
             f"'{folder}' has no pictures for '{split}'; add a subfolder '{split}' or choose another."
         )
-    files = list(_files(root))
+    files = list(listed(root))
     names = _pictures(files)
     known = {*names, *(_beside(name) for name in names)}
     others = (name for name in files if name not in known and Path(name).name != METADATA)
@@ -72,7 +76,7 @@ def scan(folder: Path, split: str = "train") -> Scan:
 
 def pictures(folder: Path) -> list[str]:
     """Names of all pictures below a folder in a fixed order; a ``DataError`` if there are none."""
-    files = list(_files(folder))
+    files = list(listed(folder))
     if not (names := _pictures(files)):
         raise DataError(
             _no_pictures(folder, Counter(Path(name).suffix.lower() or "no suffix" for name in files))
@@ -109,7 +113,7 @@ def splits(folder: Path) -> dict[str, Path]:
     return {split: folder / name for split, name in parts.items() if name}
 
 
-def _files(root: Path) -> Iterator[str]:
+def listed(root: Path) -> Iterator[str]:
     """Names of all visible files below a folder in a fixed order, following links but never in circles."""
 
     def refuse(error: OSError) -> None:
@@ -139,7 +143,7 @@ def _hidden(name: str) -> bool:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     """Names of the class subfolders over all splits, so that a label means the same in each."""
-    names = [name for root in set(splits(folder).values()) for name in _pictures(list(_files(root)))]
+    names = [name for root in set(splits(folder).values()) for name in _pictures(list(listed(root)))]
     tops = {name.partition("/")[0] for name in names}
     return tuple(sorted(tops)) if all("/" in name for name in names) and len(tops) > 1 else ()
 
@@ -149,7 +153,7 @@ def _captions(root: Path, files: Sequence[str], names: Sequence[str]) -> tuple[d
     captions: dict[str, str] = {}
     for name in files:
         if Path(name).name == METADATA:
-            captions |= _metadata(root, name)
+            captions |= read_metadata(root, name)
     strays = sorted(captions.keys() - set(names))
     texts = set(files)
     for name in names:
@@ -163,7 +167,7 @@ def _beside(name: str) -> str:
     return name[: name.rindex(".")] + ".txt"
 
 
-def _metadata(root: Path, name: str) -> dict[str, str]:
+def read_metadata(root: Path, name: str) -> dict[str, str]:
     """Read a metadata.jsonl: one JSON object a line, with file_name, relative to the file, and text."""
     place, found = Path(name).parent, {}
     for number, line in enumerate(_text(root / name).splitlines(), 1):
