@@ -8,6 +8,7 @@ from sfumato.data.dataset import Dataset
 from sfumato.data.folder import Folder
 from sfumato.data.pair_folder import DomainFolder, PairFolder
 from sfumato.data.pictures import MAX_BAD
+from sfumato.data.shards import Shards, is_shards
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, find
 
@@ -24,7 +25,8 @@ def open_data(
     allow_network: bool = False,
     max_bad: float | None = None,
 ) -> Dataset:
-    """Open a dataset by name, or a folder of pictures on disk (``./shapes`` for one named like a dataset).
+    """Open a dataset by name, or a folder of pictures or of shards on disk (``./shapes`` for one named like a
+    dataset).
 
     ``needs`` are fields a system cannot do without; ``allow_network`` lets missing files be downloaded;
     ``max_bad`` is the share of a folder's pictures that may be unreadable, if not the usual one.
@@ -45,9 +47,10 @@ def open_data(
         return PairFolder(split=split, path=path, **options)
     if {"a", "b"} & needs:
         return DomainFolder(split=split, path=path, max_bad=limit, **options)
-    folder = Folder(split=split, path=path, max_bad=limit, **options)
-    folder.require(needs)
-    return folder
+    kind = Shards if is_shards(path) else Folder
+    pictures = kind(split=split, path=path, max_bad=limit, **options)
+    pictures.require(needs)
+    return pictures
 
 
 def _check(dataset: Dataset, needs: frozenset[str]) -> None:
