@@ -1,7 +1,7 @@
 """Linear heads on CLIP's embeddings: how much a picture is liked, or how likely it is unsafe.
 
-LAION-Aesthetics (Schuhmann et al. 2022, arXiv 2210.08402, section 3.2 and its predecessors) scores pictures by
-one linear layer on the unit embeddings of CLIP ViT-L/14. Its public files are read as they are; from a few
+LAION-Aesthetics (a companion of LAION-5B, Schuhmann et al. 2022, arXiv 2210.08402) scores pictures by one
+linear layer on the unit embeddings of CLIP ViT-L/14. Its public files are read as they are; from a few
 scores of one's own, ridge regression makes a head for any CLIP.
 """
 
