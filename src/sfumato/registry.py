@@ -31,6 +31,7 @@ SYSTEMS = {
     "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
+    "clip": "sfumato.systems.text.clip:CLIP",
 }
 
 DATASETS = {
