@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,8 +19,7 @@ from torch import Tensor
 from sfumato import images
 from sfumato.core import durable
 from sfumato.data.dedup import Look, look
-from sfumato.data.jpeg import as_jpeg
-from sfumato.data.pages import Pair
+from sfumato.data.pages import HERE, Pair
 from sfumato.data.places import Places, Unavailable
 from sfumato.data.rules import Rules, WarningWords
 from sfumato.errors import UsageError
@@ -92,7 +91,8 @@ def _weights_sha256(name: str) -> str:
     from sfumato.apps.load import folder_of
 
     place = folder_of(name)
-    files = [place] if place.is_file() else sorted(place.rglob("*.safetensors")) or sorted(place.rglob("*.pt*"))
+    every = sorted(place.rglob("*")) if place.is_dir() else [place]
+    files = [file for file in every if file.suffix in (".safetensors", ".bin", ".pt", ".pth")]
     return hashlib.sha256("".join(durable.sha256(file) for file in files).encode()).hexdigest()
 
 
@@ -141,7 +141,9 @@ class Examiner:
         """Load what an examination names."""
         from sfumato.metrics.aesthetic import read_head
 
-        scorer, side = scorer_named(examination.clip, examination.device) if examination.clip else (None, _LEAST)
+        scorer, side = None, _LEAST
+        if examination.clip:
+            scorer, side = scorer_named(examination.clip, examination.device)
         source = Path(examination.source)
         return Examiner(
             rules=examination.rules,
@@ -184,13 +186,12 @@ class Examiner:
         if (image.width > image.height) != (width > height) and width != height:  # it stood on its side
             height, width = width, height
         seen = look(image, (width, height))
-        digest = hashlib.sha256(data).hexdigest()
-        if pair.address.startswith("http") and self.places.allow_network:
-            _keep(self.fetched / digest[:2] / digest, data)
+        if self.places.allow_network and not pair.address.startswith(HERE):
+            _keep(kept_file(self.fetched, pair.address), data)
         return facts | {
             "height": height,
             "width": width,
-            "sha256": digest,
+            "sha256": hashlib.sha256(data).hexdigest(),
             "hash": f"{seen.hash:016x}",
             "colours": seen.colours.hex(),
             "language": self.rules.text(pair.text)[1],
@@ -216,9 +217,10 @@ class Examiner:
 def scorer_named(name: str, device: str = "auto") -> tuple[Scorer, int]:
     """A CLIP and the pixels a side that it looks at; ``UsageError`` for a model that is none."""
     from sfumato.apps.load import load
+    from sfumato.systems.text.clip import CLIP
 
     system = load(name, precision="fp32", device=device)
-    if not (hasattr(system, "encode_images") and hasattr(system, "encode_texts")):
+    if not isinstance(system, CLIP):
         raise UsageError(f"'{name}' holds a {type(system).__name__}, which does not score; give a CLIP.")
     return system, max(system.config.network.vision.size)
 
@@ -230,6 +232,12 @@ def _dropped(error: Unavailable | PictureError) -> dict[str, Any]:
     return {"drop": "too many pixels" if large else "picture cannot be read", "detail": error.reason}
 
 
+def kept_file(fetched: Path, address: str) -> Path:
+    """Where the file from an address is kept: one place an address, so that no two processes write it."""
+    digest = hashlib.sha256(address.encode("utf-8", "surrogatepass")).hexdigest()
+    return fetched / digest[:2] / digest
+
+
 def _keep(path: Path, data: bytes) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -239,6 +247,5 @@ def _keep(path: Path, data: bytes) -> None:
 
 def look_of(record: Mapping[str, Any]) -> Look:
     """How the picture of a record looks."""
-    return Look(
-        int(record["hash"], 16), bytes.fromhex(record["colours"]), math.log(record["width"] / record["height"])
-    )
+    aspect = math.log(record["width"] / record["height"])
+    return Look(int(record["hash"], 16), bytes.fromhex(record["colours"]), aspect)

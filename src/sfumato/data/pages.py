@@ -73,7 +73,7 @@ def gather(root: Path) -> Iterator[Found]:
             raise DataError(f"'{root}' is none of {', '.join(PAGES + CRAWLS)}; give a page or a folder.")
         yield from _from_file(root, root.name)
         return
-    files = listed(root)
+    files = list(listed(root))
     pages = [name for name in files if name.lower().endswith(PAGES + CRAWLS)]
     pictures = [name for name in files if name.lower().endswith(SUFFIXES)]
     if not pages and not pictures:

@@ -78,8 +78,8 @@ class Stored:
     caption: str | None
     label: int | None
 
-    def file(self) -> IO[bytes]:
-        """What to decode; an ``OSError`` that says so if the shard has become shorter."""
+    def file(self) -> io.BytesIO:
+        """What to decode."""
         with self.shard.open("rb") as file:
             return _Member(os.pread(file.fileno(), self.bytes, self.start), f"{self.shard}:{self.name}")
 
@@ -168,6 +168,6 @@ def read_index(shard: Path) -> list[Stored]:
             label = texts.get((key, _LABEL), "")
             start, size = parts[kind]
             number = int(label) if label.isdecimal() else None
-            text = texts.get((key, _TEXT)) or None
-            entries.append(Stored(f"{shard.stem}/{key}", shard, start, size, changed, text, number))
+            caption = texts.get((key, _TEXT)) or None
+            entries.append(Stored(f"{shard.stem}/{key}", shard, start, size, changed, caption, number))
     return entries

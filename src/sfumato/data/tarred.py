@@ -46,7 +46,7 @@ def members(path: Path) -> Iterator[tuple[Member, memoryview]]:
 
 
 def _members(data: mmap.mmap, size: int) -> Iterator[tuple[Member, memoryview]]:
-    place, further = 0, {}
+    place, further = 0, dict[str, str]()
     while True:
         header = data[place : place + BLOCK]
         if len(header) < BLOCK:
