@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sfumato.core.system import System
     from sfumato.core.trainer import Trainer
     from sfumato.data.dataset import Dataset
-    from sfumato.data.folder import Unreadable
+    from sfumato.data.pictures import Unreadable
 
 
 @dataclass(frozen=True, kw_only=True)

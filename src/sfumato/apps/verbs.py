@@ -25,6 +25,7 @@ VERBS = {
     "cite": Verb("cite", "Print the BibTeX entries to cite for a run, a model or a system."),
     "doctor": Verb("doctor", "Check this machine, with a remedy for each fault."),
     "data": Verb("data", "Show what a dataset holds, or report on a folder of pictures."),
+    "curate": Verb("curate", "Make shards to train on from pages or a folder of pictures with texts."),
     "train": Verb("train", "Train a system on a dataset or on your own pictures.", open=True),
     "generate": Verb("generate", "Make pictures from a prompt, from a label or from nothing."),
     "walk": Verb("walk", "Walk through latent space from picture to picture, as a film."),

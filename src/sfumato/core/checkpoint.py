@@ -7,7 +7,6 @@ last, and only then renamed into place; the newest one whose manifest verifies i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +26,7 @@ from sfumato.config import from_dict, to_dict
 from sfumato.core import durable
 from sfumato.core.durable import fault
 from sfumato.core.system import TrainConfig
-from sfumato.errors import BusyError, DataError, StorageError, UsageError
+from sfumato.errors import DataError, StorageError, UsageError
 
 FORMAT = 1
 KEEP = 2
@@ -141,18 +140,7 @@ class RunFolder:
         """Hold the folder until ``unlock`` or the end of the process, however it ends; again does nothing."""
         if self._lock is not None:
             return
-        handle = os.open(self.path / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(handle, 32).decode().strip() or "unknown"
-            os.close(handle)
-            raise BusyError(
-                f"The run folder {self.path} is in use by pid {owner}; wait for it, or choose another folder."
-            ) from error
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
-        self._lock = handle
+        self._lock = durable.hold(self.path / "run.lock", f"The run folder {self.path}")
 
     def unlock(self) -> None:
         if self._lock is not None:

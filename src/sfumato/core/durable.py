@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -10,15 +12,15 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sfumato.errors import StorageError
+from sfumato.errors import BusyError, StorageError
 
 T = TypeVar("T")
 
@@ -33,12 +35,26 @@ def fault(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` at once."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that becomes ``path`` at once when all went well, and leaves nothing otherwise."""
     aside = path.with_name(path.name + ".tmp")
-    _write(aside, text)
+    try:
+        with guarded(path), aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     os.replace(aside, path)
     sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` at once."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -75,6 +91,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     with guarded(path):
         save_file(own, path, metadata=metadata)
     sync(path)
+
+
+def hold(path: Path, what: str) -> int:
+    """Lock a file until its handle is closed or the process ends, however it ends.
+
+    Raises ``BusyError`` that names the process which holds ``what``.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.read(handle, 32).decode().strip() or "unknown"
+        os.close(handle)
+        raise BusyError(f"{what} is in use by pid {owner}; wait for it, or choose another folder.") from error
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()}\n".encode())
+    return handle
 
 
 class guarded:

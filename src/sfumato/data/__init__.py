@@ -7,8 +7,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode
 
 from sfumato.data.dataset import Dataset
-from sfumato.data.folder import MAX_BAD, Folder
+from sfumato.data.folder import Folder
 from sfumato.data.pair_folder import DomainFolder, PairFolder
+from sfumato.data.pictures import MAX_BAD
+from sfumato.data.shards import Shards, is_shards
 from sfumato.data.word_folder import WordFolder
 from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import DATASETS, find
@@ -28,7 +30,8 @@ def open_data(
     allow_network: bool = False,
     max_bad: float | None = None,
 ) -> Dataset:
-    """Open a dataset by name, or a folder of pictures on disk (``./shapes`` for one named like a dataset).
+    """Open a dataset by name, or a folder of pictures or of shards on disk (``./shapes`` for one named like a
+    dataset).
 
     A few datasets take settings, which follow their name (``SETTINGS``, ``with_settings``).
     ``needs`` are fields a system cannot do without; ``allow_network`` lets missing files be downloaded;
@@ -53,9 +56,10 @@ def open_data(
         return DomainFolder(split=split, path=path, max_bad=limit, **options)
     if "text" in needs:
         return WordFolder(split=split, path=path, max_bad=limit, **options)
-    folder = Folder(split=split, path=path, max_bad=limit, **options)
-    folder.require(needs)
-    return folder
+    kind = Shards if is_shards(path) else Folder
+    pictures = kind(split=split, path=path, max_bad=limit, **options)
+    pictures.require(needs)
+    return pictures
 
 
 def is_registered(name_or_dir: str) -> bool:

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from sfumato.data.dataset import Facts
-from sfumato.data.folder import MAX_BAD, MEMORY, THREADS, Folder, Unreadable, fingerprint
+from sfumato.data.folder import Folder
 from sfumato.data.labelled import check_split
+from sfumato.data.pictures import MAX_BAD, MEMORY, THREADS, Unreadable, fingerprint
 from sfumato.data.scan import PARTS, Entry, scan
 from sfumato.errors import DataError, UsageError
 from sfumato.images import fit, from_levels, measure, open_image, to_levels

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.data.folder import THREADS, Unreadable
+from sfumato.data.pictures import THREADS, Unreadable
 from sfumato.data.scan import Entry, scan, splits
 from sfumato.images import PictureError, measure, open_image
 

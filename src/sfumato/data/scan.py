@@ -33,6 +33,10 @@ class Entry:
     caption: str | None
     label: int | None
 
+    def file(self) -> Path:
+        """What to decode."""
+        return self.path
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -58,7 +62,7 @@ def scan(folder: Path, split: str = "train") -> Scan:
         raise DataError(
             f"'{folder}' has no pictures for '{split}'; add a subfolder '{split}' or choose another."
         )
-    files = list(_files(root))
+    files = list(listed(root))
     names = _pictures(files)
     known = {*names, *(_beside(name) for name in names)}
     others = (name for name in files if name not in known and Path(name).name not in _READERS)
@@ -74,7 +78,7 @@ def scan(folder: Path, split: str = "train") -> Scan:
 
 def pictures(folder: Path) -> list[str]:
     """Names of all pictures below a folder in a fixed order; a ``DataError`` if there are none."""
-    files = list(_files(folder))
+    files = list(listed(folder))
     if not (names := _pictures(files)):
         raise DataError(
             _no_pictures(folder, Counter(Path(name).suffix.lower() or "no suffix" for name in files))
@@ -111,7 +115,7 @@ def splits(folder: Path) -> dict[str, Path]:
     return {split: folder / name for split, name in parts.items() if name}
 
 
-def _files(root: Path) -> Iterator[str]:
+def listed(root: Path) -> Iterator[str]:
     """Names of all visible files below a folder in a fixed order, following links but never in circles."""
 
     def refuse(error: OSError) -> None:
@@ -141,7 +145,7 @@ def _hidden(name: str) -> bool:
 
 def _classes(folder: Path) -> tuple[str, ...]:
     """Names of the class subfolders over all splits, so that a label means the same in each."""
-    names = [name for root in set(splits(folder).values()) for name in _pictures(list(_files(root)))]
+    names = [name for root in set(splits(folder).values()) for name in _pictures(list(listed(root)))]
     tops = {name.partition("/")[0] for name in names}
     return tuple(sorted(tops)) if all("/" in name for name in names) and len(tops) > 1 else ()
 
@@ -166,7 +170,7 @@ def _beside(name: str) -> str:
     return name[: name.rindex(".")] + ".txt"
 
 
-def _metadata(root: Path, name: str) -> dict[str, str]:
+def read_metadata(root: Path, name: str) -> dict[str, str]:
     """Read a metadata.jsonl: one JSON object a line, with file_name, relative to the file, and text."""
     place, found = Path(name).parent, {}
     for number, line in enumerate(_text(root / name).splitlines(), 1):
@@ -205,7 +209,7 @@ def _ground_truth(root: Path, name: str) -> dict[str, str]:
     return found
 
 
-_READERS = {METADATA: _metadata, GROUND_TRUTH: _ground_truth}
+_READERS = {METADATA: read_metadata, GROUND_TRUTH: _ground_truth}
 """Lists of captions, by the names of their files."""
 
 
