@@ -25,6 +25,7 @@ from sfumato.apps.plan import leaves, override
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import (
     Branch,
+    Complete,
     Edit,
     Generate,
     Images,
@@ -177,6 +178,11 @@ def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
     return Translate(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def complete(system: System[Any], data: Dataset, rows: range) -> Complete:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Complete(seed=SEED + rows.start, count=len(rows), images=images, prompt="a red circle")
+
+
 def invert(system: System[Any], data: Dataset, rows: range) -> Invert:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
     return Invert(seed=SEED + rows.start, count=len(rows), images=images, steps=2)
@@ -204,6 +210,7 @@ def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
 
 Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
+    Complete: complete,
     Generate: generate,
     Invert: invert,
     Reconstruct: reconstruct,
@@ -330,6 +337,8 @@ def test_what_it_hears_changes_the_picture(case, model):
         "caption": {"prompt": "a blue cross"},
         "label": {"label": 2},
         "truncation": {"truncation": 0.2},
+        "temperature": {"temperature": 0.0},
+        "top_k": {"top_k": 1},
     }
     for sense in model.hears:
         request = generate(model, case.data, range(1))

@@ -31,6 +31,7 @@ SYSTEMS = {
     "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
+    "dalle": "sfumato.systems.text.dalle:DALLE",
 }
 
 DATASETS = {

@@ -20,6 +20,7 @@ from sfumato.images import gif_tag, grid
 
 __all__ = [
     "Branch",
+    "Complete",
     "Edit",
     "Event",
     "Generate",
@@ -140,6 +141,24 @@ class Edit(Request):
 
 
 @dataclass(frozen=True)
+class Complete(Request):
+    """Finish pictures of which only the top is kept."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    prompt: str | tuple[str, ...] = field(default="", kw_only=True)
+    """What they show; several prompts are taken in turn, one a picture."""
+    keep: float = field(default=0.5, kw_only=True)
+    """Share of the height that is kept, from the top; as near to it as the rows of the model's tokens come."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    temperature: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    top_k: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run has come, with what the picture would be if it stopped now."""
 
@@ -222,5 +241,6 @@ def _check(request: Generate, hears: frozenset[str]) -> None:
     if "label" not in hears and request.label is not None:
         instead = "name the class in the prompt" if "caption" in hears else "leave the label out"
         raise UsageError(f"This model was trained without labels; {instead}.")
-    if "truncation" not in hears and request.truncation is not None:
-        raise UsageError("This model has no truncation; leave it out.")
+    for name in ("truncation", "temperature", "top_k"):
+        if name not in hears and getattr(request, name) is not None:
+            raise UsageError(f"This model has no {name}; leave it out.")
