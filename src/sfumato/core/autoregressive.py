@@ -13,6 +13,9 @@ from sfumato.errors import UsageError
 
 M = TypeVar("M", bound=nn.Module)
 
+BELOW_ONE = 1 - 2**-53
+"""The largest number below 1."""
+
 
 def choose(
     logits: Float[Tensor, "b k"], chance: Float[Tensor, " b"], temperature: float = 1.0, top_k: int = 0
@@ -32,8 +35,7 @@ def choose(
         least = scores.topk(top_k, dim=1).values[:, -1:]
         scores = scores.masked_fill(scores < least, float("-inf"))
     reached = scores.softmax(1).cumsum(1)
-    place = (reached <= chance.double()[:, None] * reached[:, -1:]).sum(1)
-    return place.clamp(max=scores.shape[1] - 1)
+    return (reached <= chance.double().clamp(max=BELOW_ONE)[:, None] * reached[:, -1:]).sum(1)
 
 
 def exact(module: M) -> M:

@@ -160,7 +160,7 @@ class DALLE(System[Generate | Complete]):
 
     @torch.no_grad()
     def _complete(self, request: Complete) -> Iterator[Event]:
-        """Pictures whose first rows are known; what is kept of them comes back as it was given."""
+        """Pictures whose first rows are known: nothing else is looked at, and they come back as given."""
         c, x, (rows, columns) = self.config, request.images, self.config.grid
         kept = round(request.keep * rows)
         if x.shape[1:] != (self.channels, c.height, c.width):
@@ -181,7 +181,7 @@ class DALLE(System[Generate | Complete]):
         starts = range(0, len(x), c.chunk)
         for i, start in enumerate(starts):
             part = slice(start, start + c.chunk)
-            codes = first_stage.tokens(x[part].to(self.device, torch.float32)).flatten(1)[:, :known]
+            codes = first_stage.tokens(x[part, :, :top].to(self.device, torch.float32)).flatten(1)
             for codes in self._draw(ids[part], codes, replace(request, seed=request.seed + start), scale):
                 done = (codes.shape[1] - known) / (self._cells - known)
                 yield Progress((i + done) / len(starts))
