@@ -32,9 +32,11 @@ from sfumato.core.request import (
     Invert,
     Mix,
     Progress,
+    Ranking,
     Reconstruct,
     Request,
     Result,
+    Score,
     Translate,
     Upscale,
     Video,
@@ -208,12 +210,18 @@ def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
     return Edit(seed=SEED + rows.start, count=len(rows), prompt=prompt)
 
 
+def score(system: System[Any], data: Dataset, rows: range) -> Score:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Score(seed=SEED + rows.start, count=len(rows), images=images, texts=("a red circle", "plain"))
+
+
 Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
     Complete: complete,
     Generate: generate,
     Invert: invert,
     Reconstruct: reconstruct,
+    Score: score,
     Translate: translate,
     Upscale: upscale,
 }
@@ -235,15 +243,24 @@ def answered(request: Request) -> int:
 def served(system: System[Any], request: Request) -> tuple[list[Progress], Result]:
     *progress, result = system.run(request)
     assert all(isinstance(event, Progress) for event in progress)
-    assert isinstance(result, Video if isinstance(request, Walk) else Images)
+    assert isinstance(result, ANSWERS.get(type(request), Images))
     return progress, result
+
+
+ANSWERS: dict[type[Request], type[Result]] = {Score: Ranking, Walk: Video}
+"""What answers a request that does not ask for pictures."""
+
+
+def values(result: Result) -> Tensor:
+    """What an answer says, in numbers."""
+    return result.scores if isinstance(result, Ranking) else result.pixels
 
 
 def pictures(
     system: System[Any], data: Dataset, rows: range = range(COUNT), asks: Mapping[type[Request], Ask] = ASK
 ) -> list[Tensor]:
     """The answers to one request of each task, of those in ``asks``."""
-    return [served(system, asks[t](system, data, rows))[1].pixels for t in system.tasks if t in asks]
+    return [values(served(system, asks[t](system, data, rows))[1]) for t in system.tasks if t in asks]
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:
@@ -282,7 +299,7 @@ def test_it_fits_itself_to_a_dataset_or_says_why_not(case):
     for task in system.tasks:
         if task is not Edit:  # whose words belong to a dataset
             request = ASK[task](system, data, range(COUNT))
-            check_shape(request, served(system, request)[1].pixels, facts)
+            check_shape(request, values(served(system, request)[1]), facts)
 
 
 # --- serving -----------------------------------------------------------------------------------------
@@ -294,21 +311,25 @@ def test_every_task_is_served_by_progress_and_one_result(case, model):
     for task in model.tasks:
         request = ASK[task](model, case.data, range(COUNT))
         progress, result = served(model, request)
-        check_shape(request, result.pixels, facts)
-        assert result.pixels.dtype == torch.float32
-        assert result.pixels.isfinite().all()
-        assert -1 <= result.pixels.min() < result.pixels.max() <= 1
-        if task in APART:
+        answer = values(result)
+        check_shape(request, answer, facts)
+        assert answer.dtype == torch.float32
+        assert answer.isfinite().all()
+        assert -1 <= answer.min() < answer.max() <= 1
+        if task in APART and isinstance(result, Images):
             assert result.seeds == tuple(range(SEED, SEED + COUNT))
         done = [event.done for event in progress]
         assert done == sorted(done)
         assert all(0 < share <= 1 for share in done)
         for look in [event.preview for event in progress if event.preview is not None]:
-            assert look().shape == result.pixels.shape
+            assert look().shape == answer.shape
 
 
 def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
     """As many pictures as were asked for, with the dataset's channels and size, or a multiple of it."""
+    if isinstance(request, Score):
+        assert pixels.shape == (request.count, len(request.texts))
+        return
     height, width = facts.height, facts.width
     if isinstance(request, Upscale):
         height, width = request.images.shape[2:]
@@ -394,7 +415,7 @@ def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, drawn)
         drawn.clear()
         request = ASK[task](model, case.data, range(COUNT))
         one, other = (
-            served(model, asked)[1].pixels for asked in (request, replace(request, seed=SEED + 100))
+            values(served(model, asked)[1]) for asked in (request, replace(request, seed=SEED + 100))
         )
         assert torch.equal(one, other) == (not drawn), task
 

@@ -32,6 +32,7 @@ SYSTEMS = {
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
     "dalle": "sfumato.systems.text.dalle:DALLE",
+    "clip": "sfumato.systems.text.clip:CLIP",
 }
 
 DATASETS = {

@@ -24,7 +24,9 @@ from sfumato.systems.text.dalle import DALLE, DALLEConfig
 
 WORDS = ("a", "red", "blue", "circle", "star")
 STAGE = VQVAEConfig(
-    AutoencoderConfig(channels=1, latent_channels=3, widths=(8,), blocks=1, groups=4, patch=4, attention=False),
+    AutoencoderConfig(
+        channels=1, latent_channels=3, widths=(8,), blocks=1, groups=4, patch=4, attention=False
+    ),
     Soft(11),
     Gaussian(0.3),
 )
@@ -65,9 +67,7 @@ def test_the_loss_is_an_eighth_words_and_seven_eighths_picture():
     said = system.network(given["ids"].long(), codes).log_softmax(2)
     words = -torch.stack([said[i, t, ids[i, t]] for i in range(3) for t in range(4)]).mean()
     first = len(WORDS) + 2 + 4
-    picture = -torch.stack(
-        [said[i, 4 + n, first + codes[i, n]] for i in range(3) for n in range(15)]
-    ).mean()
+    picture = -torch.stack([said[i, 4 + n, first + codes[i, n]] for i in range(3) for n in range(15)]).mean()
     assert torch.allclose(loss.value, (words + 7 * picture) / 8, rtol=1e-5)
     assert torch.allclose(loss.parts["words"], words, rtol=1e-5)
     assert torch.allclose(loss.parts["picture"], picture, rtol=1e-5)
@@ -183,7 +183,9 @@ def test_completion_needs_something_to_keep_and_something_to_draw(keep):
 
 
 def test_pictures_of_another_size_are_refused():
-    with pytest.raises(UsageError, match="completes pictures of 1 x 12 x 20, got 1 x 20 x 12; scale and crop"):
+    with pytest.raises(
+        UsageError, match="completes pictures of 1 x 12 x 20, got 1 x 20 x 12; scale and crop"
+    ):
         answer(tiny(), Complete(images=X.mT))
     with pytest.raises(UsageError, match="makes pictures of 12 x 20 pixels; leave height and width out"):
         list(tiny().run(Generate(height=24)))
@@ -210,7 +212,9 @@ def test_it_adopts_a_first_stage_and_leaves_the_critic():
     ],
 )
 def test_another_first_stage_is_refused(base):
-    with pytest.raises(DataError, match=f"first stage of its own shape, got a {type(base).__name__} that differs"):
+    with pytest.raises(
+        DataError, match=f"first stage of its own shape, got a {type(base).__name__} that differs"
+    ):
         tiny().adopt(base)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -151,6 +152,29 @@ def together(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+class _Joined(torch.autograd.Function):
+    """All rows; each process is given back what all of them ask of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.first, ctx.count = dist.get_rank() * len(rows), len(rows)
+        return together(rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad[ctx.first : ctx.first + ctx.count]
+
+
+def joined(rows: Tensor) -> tuple[Tensor, int]:
+    """The rows of all processes, through which gradients flow back to each, and the place of this process's
+    first among them; all must bring as many. A collective call, and another in ``backward``."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows, 0
+    return _Joined.apply(rows), dist.get_rank() * len(rows)
 
 
 def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,9 +28,11 @@ __all__ = [
     "Invert",
     "Mix",
     "Progress",
+    "Ranking",
     "Reconstruct",
     "Request",
     "Result",
+    "Score",
     "Translate",
     "Upscale",
     "Video",
@@ -159,6 +161,19 @@ class Complete(Request):
 
 
 @dataclass(frozen=True)
+class Score(Request):
+    """Say how well pictures and texts go together."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    texts: tuple[str, ...] = field(kw_only=True)
+    """What is compared with every picture."""
+    templates: tuple[str, ...] = field(default=("{}",), kw_only=True)
+    """Sentences around each text, which stands in place of {}; their vectors are averaged (Radford et al.
+    2021, section 3.1.4)."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run has come, with what the picture would be if it stopped now."""
 
@@ -200,7 +215,26 @@ class Video:
         return "".join(gif_tag(film, self.rate) for film in self.pixels)
 
 
-Result = Images | Video
+@dataclass(frozen=True)
+class Ranking:
+    """How well each picture goes with each text."""
+
+    scores: Float[Tensor, "n k"]
+    """Cosines, in [-1, 1]."""
+    shares: Float[Tensor, "n k"]
+    """How the system spreads its belief over the texts, if one of them is right: a row sums to 1."""
+    texts: tuple[str, ...]
+    images: Float[Tensor, "n d"]
+    """The pictures' unit vectors: what an index of many pictures keeps."""
+    notes: tuple[str, ...] = ()
+
+    def best(self, row: int) -> list[tuple[str, float, float]]:
+        """The texts of a picture, the best first, each with its cosine and its share."""
+        order = self.scores[row].argsort(descending=True).tolist()
+        return [(self.texts[k], float(self.scores[row, k]), float(self.shares[row, k])) for k in order]
+
+
+Result = Images | Video | Ranking
 Event = Progress | Result
 
 

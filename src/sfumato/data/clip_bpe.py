@@ -100,6 +100,25 @@ class ClipTokenizer:
         except UnicodeDecodeError as error:
             raise DataError(f"A tokenizer file in '{folder}' is not UTF-8; fetch it again.") from error
 
+    @classmethod
+    def of(cls, merges: Sequence[str], length: int) -> ClipTokenizer:
+        """The tokenizer of these merges ("left right"): symbols, merges and marks numbered as OpenAI does.
+
+        >>> ClipTokenizer.of(["r e", "re d</w>"], length=4).encode(["red"]).tokens.tolist()
+        [[514, 513, 515, 515]]
+        """
+        names = [*_SYMBOLS.values(), *(symbol + END for symbol in _SYMBOLS.values())]
+        names += [merge.replace(" ", "") for merge in merges] + list(SPELT_OUT)
+        vocabulary = {name: number for number, name in enumerate(names)}
+        settings = DEFAULTS | {"model_max_length": length, "tokenizer_class": "CLIPTokenizer"}
+        return cls(
+            {
+                "vocab.json": json.dumps(vocabulary, ensure_ascii=False),
+                "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n",
+                "tokenizer_config.json": json.dumps(settings, indent=1),
+            }
+        )
+
     def write(self, folder: Path) -> None:
         """Its files; vocab.json and merges.txt even where it was read from another."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,14 +162,24 @@ class ClipTokenizer:
                     yield from (n for word in words(piece) for n in self._encode_word(word))
 
     def _encode_word(self, word: str) -> list[int]:
-        symbols = [_SYMBOLS[byte] for byte in word.encode()]
-        symbols[-1] += END
-        while len(symbols) > 1:
-            best = min(pairwise(symbols), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+        parts = symbols(word)
+        while len(parts) > 1:
+            best = min(pairwise(parts), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break
-            symbols = _merge(symbols, best)
-        return [self.vocabulary.get(symbol, self.unk) for symbol in symbols]
+            parts = merged(parts, best)
+        return [self.vocabulary.get(part, self.unk) for part in parts]
+
+
+def symbols(word: str) -> list[str]:
+    """One symbol a byte, the last one marked.
+
+    >>> symbols("red")
+    ['r', 'e', 'd</w>']
+    """
+    found = [_SYMBOLS[byte] for byte in word.encode()]
+    found[-1] += END
+    return found
 
 
 def words(text: str) -> Iterator[str]:
@@ -192,13 +221,14 @@ def _normal(text: str) -> str:
     return "".join(character.lower() for character in spaced)
 
 
-def _merge(symbols: list[str], pair: tuple[str, ...]) -> list[str]:
-    merged, i = [], 0
+def merged(symbols: list[str], pair: tuple[str, ...]) -> list[str]:
+    """The symbols with this pair joined wherever it stands."""
+    found, i = [], 0
     while i < len(symbols):
         both = tuple(symbols[i : i + 2]) == pair
-        merged.append("".join(pair) if both else symbols[i])
+        found.append("".join(pair) if both else symbols[i])
         i += 2 if both else 1
-    return merged
+    return found
 
 
 def _split(text: str, finder: re.Pattern[str] | None) -> Iterator[tuple[str, bool]]:
