@@ -1,4 +1,4 @@
-"""The causal transformer: masks drawn by hand, its cache against reading anew, the stream's two vocabularies."""
+"""The causal transformer: masks drawn by hand, its cache against reading anew, two vocabularies in one."""
 
 from __future__ import annotations
 

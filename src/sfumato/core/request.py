@@ -151,7 +151,7 @@ class Complete(Request):
     prompt: str | tuple[str, ...] = field(default="", kw_only=True)
     """What they show; several prompts are taken in turn, one a picture."""
     keep: float = field(default=0.5, kw_only=True)
-    """Share of the height that is kept, from the top; as near to it as the rows of the model's tokens come."""
+    """Share of the height that is kept, from the top; rounded to whole rows of the model's tokens."""
     guidance: float | None = field(default=None, kw_only=True)
     """As in ``Generate``."""
     temperature: float | None = field(default=None, kw_only=True)

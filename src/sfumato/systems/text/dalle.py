@@ -1,7 +1,7 @@
 """DALL-E: the words of a caption and the numbers of its picture, foretold in one stream.
 
-Ramesh, Pavlov, Goh, Gray, Voss, Radford, Chen, Sutskever: Zero-Shot Text-to-Image Generation, ICML 2021, arXiv
-2102.12092. Its first stage is a dVAE; a VQ-VAE or a VQ-GAN will do as well (``systems.autoencoders.vqvae``).
+Ramesh, Pavlov, Goh, Gray, Voss, Radford, Chen, Sutskever: Zero-Shot Text-to-Image Generation, ICML 2021,
+arXiv 2102.12092. The first stage is a dVAE, a VQ-VAE or a VQ-GAN (``systems.autoencoders.vqvae``).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class DALLEConfig:
     first_stage: VQVAEConfig = VQVAEConfig()
     network: CausalConfig = CausalConfig()
     picture: float = 7.0
-    """Weight of the picture's tokens in the loss; that of the words' is 1, and both are divided by their sum."""
+    """Weight of the picture's tokens in the loss, where that of the words is 1; the sum is divided by both."""
     drop: float = 0.1
     """Share of captions withheld in training, so that guidance has something to guide away from."""
     optim: OptimConfig = OptimConfig(lr=4.5e-4, betas=(0.9, 0.96), weight_decay=0.045)
@@ -98,8 +98,8 @@ class DALLE(System[Generate | Complete]):
         wanted = self.config.first_stage
         if not isinstance(base, VQVAE) or not _fits(base.config, wanted):
             raise DataError(
-                f"DALL-E needs a trained first stage of its own shape, got a {type(base).__name__} that differs; "
-                "train one with 'sfumato train vqvae' and the same settings."
+                f"DALL-E needs a trained first stage of its own shape, got a {type(base).__name__} that "
+                "differs; train one with 'sfumato train vqvae' and the same settings."
             )
         mine = self.first_stage.state_dict().keys()
         self.first_stage.load_state_dict({k: v for k, v in base.state_dict().items() if k in mine})
@@ -154,7 +154,8 @@ class DALLE(System[Generate | Complete]):
         ids, lost = self.tokenizer.encode(prompts)
         codes = torch.empty(request.count, 0, dtype=torch.long, device=self.device)
         scale = request.guided(self.config.guidance)
-        for codes in self._draw(ids, codes, request, scale):
+        for known in self._draw(ids, codes, request, scale):
+            codes = known
             yield Progress(codes.shape[1] / self._cells, partial(self._so_far, codes))
         yield Images(self._so_far(codes), captions=prompts, notes=left_out(prompts, lost))
 
@@ -182,7 +183,8 @@ class DALLE(System[Generate | Complete]):
         for i, start in enumerate(starts):
             part = slice(start, start + c.chunk)
             codes = first_stage.tokens(x[part, :, :top].to(self.device, torch.float32)).flatten(1)
-            for codes in self._draw(ids[part], codes, replace(request, seed=request.seed + start), scale):
+            for so_far in self._draw(ids[part], codes, replace(request, seed=request.seed + start), scale):
+                codes = so_far
                 done = (codes.shape[1] - known) / (self._cells - known)
                 yield Progress((i + done) / len(starts))
             made.append(self._so_far(codes).to(x))
@@ -247,13 +249,13 @@ def _published(depth: int = 64) -> tuple[Pattern, ...]:
 
 
 _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.4)
-_STAGE = VQVAE.presets["dvae"].config
+_STAGE = VQVAE.presets["laptop"].config
 DALLE.presets = {
     "laptop": Preset(
         DALLEConfig(length=16, first_stage=_STAGE, network=CausalConfig(width=128, depth=5), optim=_MUON),
         data="one-shape",
         size=32,
-        train=TrainConfig(steps=1500, batch=64, ema=0.995),
-        base=("vqvae", "dvae"),
+        train=TrainConfig(steps=800, batch=64, ema=0.995),
+        base=("vqvae", "laptop"),
     ),
 }
