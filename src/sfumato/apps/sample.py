@@ -15,7 +15,7 @@ from sfumato import __version__
 from sfumato.apps import facts
 from sfumato.apps.pictures import Pictures, fields_of
 from sfumato.core import durable
-from sfumato.core.request import Generate, Images, Mix, Progress, Request, Result, Video
+from sfumato.core.request import Generate, Images, Mix, Progress, Request, Result
 from sfumato.core.system import System
 from sfumato.errors import UsageError
 from sfumato.registry import SYSTEMS, find
@@ -108,13 +108,12 @@ def _serve(
     check_can(system, type(request))
     seen: list[Tensor] = []
     for event in system.run(request):
-        if isinstance(event, Images | Video):
+        if not isinstance(event, Progress):
             report(1.0)
             return event, seen
-        if isinstance(event, Progress):
-            report(event.done)
-            if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
-                seen.append(event.preview().float().cpu())
+        report(event.done)
+        if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
+            seen.append(event.preview().float().cpu())
     raise AssertionError(f"{type(system).__name__}.run ended without a result")
 
 

@@ -45,7 +45,7 @@ class DALLEConfig:
     first_stage: VQVAEConfig = VQVAEConfig()
     network: CausalConfig = CausalConfig()
     picture: float = 7.0
-    """Weight of the picture's tokens in the loss, where that of the words is 1; the sum is divided by both."""
+    """Weight of the picture's tokens in the loss, where the words' is 1; both are divided by their sum."""
     drop: float = 0.1
     """Share of captions withheld in training, so that guidance has something to guide away from."""
     optim: OptimConfig = OptimConfig(lr=4.5e-4, betas=(0.9, 0.96), weight_decay=0.045)
