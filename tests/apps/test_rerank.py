@@ -62,17 +62,8 @@ def test_the_best_of_several_is_kept_and_can_be_made_again(runs, tmp_path, capsy
 
 def test_it_is_there_for_notebooks_too(runs):
     run, judge = runs
-    made = sfumato.generate(
-        "bright",
-        model=run,
-        count=2,
-        seed=3,
-        best_of=4,
-        judge=judge,
-        precision="fp32",
-        device="cpu",
-        quiet=True,
-    )
+    settings = {"model": run, "count": 2, "seed": 3, "precision": "fp32", "device": "cpu", "quiet": True}
+    made = sfumato.generate("bright", best_of=4, judge=judge, **settings)
     best = [expected(run, 3, 4, 1), expected(run, 7, 4, 1)]
     assert made.seeds == tuple(seed for seed, _ in best)
     assert torch.allclose(made.pixels, torch.stack([pixels for _, pixels in best]), atol=1e-5)
