@@ -64,7 +64,8 @@ class Asked:
         folder = load.folder_of(name)
         system = load.load(folder, precision=options.precision, device=options.device)
         check_can(system, task)
-        size = RunFolder.open(folder).recipe.size if (folder / "config.json").exists() else None
+        ours = (folder / "config.json").exists() and not load.pipeline_of(folder)
+        size = RunFolder.open(folder).recipe.size if ours else None
         return cls(system, Source.of(folder, name), size, options.talk, time.monotonic())
 
     @contextmanager

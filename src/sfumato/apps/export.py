@@ -1,4 +1,4 @@
-"""The verb ``export``: a run as a folder that diffusers opens."""
+"""The verb ``export``: a run as a folder that diffusers or transformers opens."""
 
 from __future__ import annotations
 

@@ -26,8 +26,9 @@ def load(
 ) -> System[Any]:
     """Build the system that a name or a folder stands for, with its weights, ready to run.
 
-    A model that comes with the package (``"shapes"``), a run folder, a diffusers folder
-    (``model_index.json``), or a public weight file of PyTorch (``latest_net_G.pth``) or a folder of such.
+    A model that comes with the package (``"shapes"``), a run folder, a folder of diffusers
+    (``model_index.json``) or of transformers (``config.json`` with ``architectures``), or a public weight
+    file of PyTorch (``latest_net_G.pth``) or a folder of such.
     Raises ``UsageError`` for unknown names and ``DataError`` for folders and files that cannot be used.
     """
     devices.setup()
@@ -59,8 +60,8 @@ def folder_of(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def _from_folder(folder: Path) -> System[Any]:
-    if (folder / "model_index.json").exists():
-        return _from_diffusers(folder)
+    if pipeline := pipeline_of(folder):
+        return _from_diffusers(folder, pipeline)
     if files := weight_files(folder):
         return _from_files(folder, files)
     run = RunFolder.open(folder)
@@ -122,13 +123,23 @@ def _from_files(path: Path, files: list[Path]) -> System[Any]:
     raise DataError(f"No system knows the tensors in '{path}'; those with public files are {readers}")
 
 
-def _from_diffusers(folder: Path) -> System[Any]:
+def pipeline_of(folder: Path) -> str:
+    """The class of diffusers or transformers whose folder this is; empty for any other place."""
+    for name, key in (("model_index.json", "_class_name"), ("config.json", "architectures")):
+        if not (folder / name).is_file():
+            continue
+        try:
+            said = json.loads((folder / name).read_text(encoding="utf-8"))[key]
+        except (ValueError, TypeError) as error:
+            raise DataError(f"'{folder}/{name}' is not JSON ({error}); restore it") from error
+        except KeyError:
+            continue
+        return str(said[0] if isinstance(said, list) and said else said)
+    return ""
+
+
+def _from_diffusers(folder: Path, pipeline: str) -> System[Any]:
     """The system whose ``pipelines`` names the class that wrote the folder."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"'{folder}/model_index.json' is not JSON ({error}); restore it") from error
-    pipeline = str(index.get("_class_name"))
     known = {name: entry for entry in SYSTEMS for name in find(entry, SYSTEMS, "system").pipelines}
     if pipeline not in known:
         raise DataError(f"'{folder}' holds a {pipeline}, which sfumato cannot read{nearest(pipeline, known)}")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sfumato.compat.persistent import SUFFIX, read_records
+from sfumato.compat.torchscript import is_script, read_script
 from sfumato.errors import DataError
 
 SUFFIXES = (".pth", ".pt", SUFFIX)
@@ -21,12 +22,14 @@ PARALLEL = "module."
 def read_pth(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; those of mappings within mappings are named ``outer/inner``.
 
-    Of NVIDIA's pickles, the tensors of every network. Raises ``DataError`` if the file is damaged, holds more
-    than tensors and plain values, or no tensors.
+    Of NVIDIA's pickles, the tensors of every network; of TorchScript archives, those of the module. Raises
+    ``DataError`` if the file is damaged, holds more than tensors and plain values, or no tensors.
     """
     if path.suffix == SUFFIX:
         records = read_records(path)
         return {name: t for key, record in records.items() for name, t in record.tensors(f"{key}/").items()}
+    if is_script(path):
+        return read_script(path)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

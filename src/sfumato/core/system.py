@@ -128,7 +128,7 @@ class System(nn.Module, abc.ABC, Generic[R]):
     Config: ClassVar[type]
     """Class of its configuration; the constructor takes one."""
     pipelines: ClassVar[tuple[str, ...]] = ()
-    """Names of the diffusers pipelines whose folders it reads and writes."""
+    """Names of the diffusers pipelines and transformers models whose folders it reads and writes."""
     published: ClassVar[frozenset[str]] = frozenset()
     """Names of tensors; a public weight file (``.pth``) that holds one of them is read by ``from_file``."""
     config: Any
@@ -175,11 +175,11 @@ class System(nn.Module, abc.ABC, Generic[R]):
 
     @classmethod
     def from_diffusers(cls, folder: Path) -> System[Any]:
-        """Build the system from a diffusers folder."""
+        """Build the system from a folder of diffusers or transformers."""
         raise UsageError(f"{cls.__name__} has no diffusers format, so it cannot read '{folder}'; give a run.")
 
     def to_diffusers(self, folder: Path) -> None:
-        """Write the system as a diffusers folder."""
+        """Write the system as a folder of diffusers or transformers."""
         raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
 
     @classmethod

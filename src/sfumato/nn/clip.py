@@ -78,13 +78,21 @@ class ClipNetwork(nn.Module):
 def covering(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c i j"]:
     """Scale pictures in [-1, 1] until they just cover a size, and cut out their middle.
 
-    CLIP's own preparation: antialiased bicubic, the longer side rounded down.
+    CLIP's own preparation, with Pillow's rounding to grey levels: antialiased bicubic, the longer side
+    rounded down. Gradients pass the rounding as if it were none.
     """
     height, width = x.shape[2:]
     if (height, width) == size:
         return x
     scale = max(size[0] / height, size[1] / width)
     larger = (max(size[0], int(height * scale + 1e-6)), max(size[1], int(width * scale + 1e-6)))
-    x = interpolate(x.float(), larger, mode="bicubic", antialias=True).clamp(-1, 1)
+    either = (height, larger[1]), (larger[0], width)
+    for sides in (min(either, key=math.prod), larger):  # one side after the other, as Pillow does
+        x = _whole_levels(interpolate(x.float(), sides, mode="bicubic", antialias=True))
     top, left = (larger[0] - size[0]) // 2, (larger[1] - size[1]) // 2
     return x[:, :, top : top + size[0], left : left + size[1]]
+
+
+def _whole_levels(x: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
+    x = x.clamp(-1, 1)
+    return x + (((x + 1) * 127.5).round() / 127.5 - 1 - x).detach()

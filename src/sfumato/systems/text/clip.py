@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sfumato.compat.clip import CLASS, ClipFolder
+from sfumato.compat.openai_clip import PUBLISHED, read_openai
+from sfumato.compat.part import Weights, fill
 from sfumato.core import parallel
 from sfumato.core.contrastive import contrastive_losses
 from sfumato.core.request import Event, Progress, Ranking, Score
@@ -48,6 +52,8 @@ class CLIP(System[Score]):
     tasks = (Score,)
     needs = frozenset({"image", "caption"})
     Config = CLIPConfig
+    pipelines = (CLASS,)
+    published = PUBLISHED
 
     def __init__(self, config: CLIPConfig, tokenizer: ClipTokenizer | None = None):
         """``tokenizer`` None means the one of ``config.merges``."""
@@ -67,6 +73,27 @@ class CLIP(System[Score]):
         text = replace(network.text, vocabulary=size)
         network = replace(network, vision=vision, text=text, end=size - 1, mean=mean, std=std)
         return replace(config, network=network, merges=merges)
+
+    @classmethod
+    def from_diffusers(cls, folder: Path) -> CLIP:
+        """A folder of transformers' ``CLIPModel`` and its processor."""
+        return cls._of(ClipFolder.read(folder))
+
+    @classmethod
+    def from_file(cls, path: Path) -> CLIP:
+        """OpenAI's weight file, or the folder that holds it beside its tokenizer."""
+        return cls._of(read_openai(path))
+
+    @classmethod
+    def _of(cls, found: ClipFolder) -> CLIP:
+        system = cls(CLIPConfig(found.config), found.tokenizer)
+        fill(system.network, found.weights)
+        return system
+
+    def to_diffusers(self, folder: Path) -> None:
+        """A folder that transformers opens as ``CLIPModel`` and ``CLIPProcessor``."""
+        weights = Weights(self.network.state_dict())
+        ClipFolder(self.config.network, self.tokenizer, weights).write(folder)
 
     def players(self) -> dict[str, Player]:
         ends = (*self.network.vision_model.ends, self.network.visual_projection, self.network.text_projection)
