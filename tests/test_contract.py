@@ -25,6 +25,7 @@ from sfumato.apps.plan import leaves, override
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import (
     Branch,
+    Caption,
     Complete,
     Edit,
     Generate,
@@ -37,6 +38,7 @@ from sfumato.core.request import (
     Request,
     Result,
     Score,
+    Text,
     Translate,
     Upscale,
     Video,
@@ -180,6 +182,11 @@ def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
     return Translate(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def caption(system: System[Any], data: Dataset, rows: range) -> Caption:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Caption(seed=SEED + rows.start, count=len(rows), images=images, temperature=1.0)
+
+
 def complete(system: System[Any], data: Dataset, rows: range) -> Complete:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
     return Complete(seed=SEED + rows.start, count=len(rows), images=images, prompt="a red circle")
@@ -217,6 +224,7 @@ def score(system: System[Any], data: Dataset, rows: range) -> Score:
 
 Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
+    Caption: caption,
     Complete: complete,
     Generate: generate,
     Invert: invert,
@@ -247,12 +255,14 @@ def served(system: System[Any], request: Request) -> tuple[list[Progress], Resul
     return progress, result
 
 
-ANSWERS: dict[type[Request], type[Result]] = {Score: Ranking, Walk: Video}
+ANSWERS: dict[type[Request], type[Result]] = {Caption: Text, Score: Ranking, Walk: Video}
 """What answers a request that does not ask for pictures."""
 
 
 def values(result: Result) -> Tensor:
     """What an answer says, in numbers."""
+    if isinstance(result, Text):
+        return torch.tensor(result.confidence)
     return result.scores if isinstance(result, Ranking) else result.pixels
 
 
@@ -329,6 +339,9 @@ def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
     """As many pictures as were asked for, with the dataset's channels and size, or a multiple of it."""
     if isinstance(request, Score):
         assert pixels.shape == (request.count, len(request.texts))
+        return
+    if isinstance(request, Caption):
+        assert pixels.shape == (request.count,)
         return
     height, width = facts.height, facts.width
     if isinstance(request, Upscale):

@@ -20,6 +20,7 @@ from sfumato.images import gif_tag, grid
 
 __all__ = [
     "Branch",
+    "Caption",
     "Complete",
     "Edit",
     "Event",
@@ -33,6 +34,7 @@ __all__ = [
     "Request",
     "Result",
     "Score",
+    "Text",
     "Translate",
     "Upscale",
     "Video",
@@ -161,6 +163,16 @@ class Complete(Request):
 
 
 @dataclass(frozen=True)
+class Caption(Request):
+    """Say what pictures show, one text a picture."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    temperature: float = field(default=0.0, kw_only=True)
+    """How freely words are chosen: 1 as learned, 0 always the likeliest."""
+
+
+@dataclass(frozen=True)
 class Score(Request):
     """Say how well pictures and texts go together."""
 
@@ -234,7 +246,17 @@ class Ranking:
         return [(self.texts[k], float(self.scores[row, k]), float(self.shares[row, k])) for k in order]
 
 
-Result = Images | Video | Ranking
+@dataclass(frozen=True)
+class Text:
+    """The words read, one text a picture."""
+
+    texts: tuple[str, ...]
+    confidence: tuple[float, ...]
+    """Probability of each, by the reader's own judgement."""
+    notes: tuple[str, ...] = ()
+
+
+Result = Images | Video | Ranking | Text
 Event = Progress | Result
 
 

@@ -140,12 +140,12 @@ class Stream(nn.Module):
         super().__init__()
         self.config, self.words, self.length, self.codes, self.grid = config, words, length, codes, grid
         width, (rows, columns) = config.width, grid
-        self.word = _embedding(words + length, width, TOKEN_STD)
-        self.code = _embedding(codes, width, TOKEN_STD)
-        self.start = _embedding(1, width, TOKEN_STD)
-        self.place = _embedding(length, width, PLACE_STD)
-        self.row = _embedding(rows, width, PLACE_STD)
-        self.column = _embedding(columns, width, PLACE_STD)
+        self.word = embedding(words + length, width, TOKEN_STD)
+        self.code = embedding(codes, width, TOKEN_STD)
+        self.start = embedding(1, width, TOKEN_STD)
+        self.place = embedding(length, width, PLACE_STD)
+        self.row = embedding(rows, width, PLACE_STD)
+        self.column = embedding(columns, width, PLACE_STD)
         self.trunk = Causal(config, length, grid)
         self.head = nn.Linear(width, words + length + codes)
 
@@ -185,7 +185,8 @@ class Stream(nn.Module):
         return torch.cat([start, text, self.code(codes) + where], 1)
 
 
-def _embedding(count: int, width: int, std: float) -> nn.Embedding:
+def embedding(count: int, width: int, std: float) -> nn.Embedding:
+    """A table of ``count`` vectors, normal with this standard deviation."""
     table = nn.Embedding(count, width)
     nn.init.normal_(table.weight, std=std)
     return table
