@@ -1,9 +1,9 @@
 """What new captions are worth: the same DALL-E trained on alt text, on a captioner's texts, on true captions.
 
-The captioner has learned from 2,000 pictures with careful captions; the pool has 20,000 with alt text, where a
-colour that is named is wrong nearly as often as not. Judged as in ``benchmarks.textgans``: fresh short prompts,
-an independent oracle, colour and shape both right. Prompts are asked as they are, and expanded in the style of
-the captions, as DALL-E 3 does.
+The captioner has learned from 2,000 pictures with careful captions; the pool has 20,000 with alt text, where
+a colour that is named is wrong nearly as often as not. Judged as in ``benchmarks.textgans``: fresh short
+prompts, an independent oracle, colour and shape both right. Prompts are asked as they are, and expanded in
+the style of the captions, as DALL-E 3 does.
 
 Example: python -m benchmarks.recaptioning runs/vqvae-one-shape runs/captioner-laptop --steps 500
 """
