@@ -25,6 +25,8 @@ from sfumato.apps.plan import leaves, override
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import (
     Branch,
+    Caption,
+    Complete,
     Edit,
     Generate,
     Images,
@@ -37,6 +39,7 @@ from sfumato.core.request import (
     Request,
     Result,
     Score,
+    Text,
     Translate,
     Upscale,
     Video,
@@ -180,6 +183,16 @@ def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
     return Translate(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def caption(system: System[Any], data: Dataset, rows: range) -> Caption:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Caption(seed=SEED + rows.start, count=len(rows), images=images, temperature=1.0)
+
+
+def complete(system: System[Any], data: Dataset, rows: range) -> Complete:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Complete(seed=SEED + rows.start, count=len(rows), images=images, prompt="a red circle")
+
+
 def letters(system: System[Any], data: Dataset, rows: range) -> Letters:
     images = data.batch(torch.arange(rows.start, rows.stop))["source"]
     seed, count = SEED + rows.start, len(rows)
@@ -218,6 +231,8 @@ def score(system: System[Any], data: Dataset, rows: range) -> Score:
 
 Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
+    Caption: caption,
+    Complete: complete,
     Generate: generate,
     Invert: invert,
     Letters: letters,
@@ -248,12 +263,14 @@ def served(system: System[Any], request: Request) -> tuple[list[Progress], Resul
     return progress, result
 
 
-ANSWERS: dict[type[Request], type[Result]] = {Score: Ranking, Walk: Video}
+ANSWERS: dict[type[Request], type[Result]] = {Caption: Text, Score: Ranking, Walk: Video}
 """What answers a request that does not ask for pictures."""
 
 
 def values(result: Result) -> Tensor:
     """What an answer says, in numbers."""
+    if isinstance(result, Text):
+        return torch.tensor(result.confidence)
     return result.scores if isinstance(result, Ranking) else result.pixels
 
 
@@ -331,6 +348,9 @@ def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
     if isinstance(request, Score):
         assert pixels.shape == (request.count, len(request.texts))
         return
+    if isinstance(request, Caption):
+        assert pixels.shape == (request.count,)
+        return
     height, width = facts.height, facts.width
     if isinstance(request, Upscale):
         height, width = request.images.shape[2:]
@@ -359,6 +379,8 @@ def test_what_it_hears_changes_the_picture(case, model):
         "caption": {"prompt": "a blue cross"},
         "label": {"label": 2},
         "truncation": {"truncation": 0.2},
+        "temperature": {"temperature": 0.0},
+        "top_k": {"top_k": 1},
     }
     for sense in model.hears:
         request = generate(model, case.data, range(1))

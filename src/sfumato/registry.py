@@ -38,12 +38,17 @@ SYSTEMS = {
     "gatys": "sfumato.systems.style.gatys:Gatys",
     "dream": "sfumato.systems.style.dream:Dreamer",
     "htr": "sfumato.systems.reading.htr:AttentionHTR",
+    "dalle": "sfumato.systems.text.dalle:DALLE",
     "clip": "sfumato.systems.text.clip:CLIP",
+    "captioner": "sfumato.systems.text.captioner:Captioner",
 }
 
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
     "one-shape": "sfumato.data.shapes:OneShape",
+    "described-shape": "sfumato.data.shapes.retold:described_shape",
+    "described-shapes": "sfumato.data.shapes.retold:described_shapes",
+    "alt-text-shape": "sfumato.data.shapes.retold:alt_text_shape",
     "digits": "sfumato.data.digits:Digits",
     "fashion": "sfumato.data.fashion:Fashion",
     "faces": "sfumato.data.faces:Faces",

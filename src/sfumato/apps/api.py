@@ -14,7 +14,8 @@ from sfumato.apps.bar import Bar
 from sfumato.apps.film import Film, stills
 from sfumato.apps.load import folder_of, load
 from sfumato.apps.pictures import Pictures
-from sfumato.apps.sample import Source, pictures_of, sample
+from sfumato.apps.rerank import drawn
+from sfumato.apps.sample import Source, pictures_of
 from sfumato.apps.talk import Talk
 from sfumato.apps.train import Training
 from sfumato.core.generate import Generate
@@ -30,19 +31,23 @@ def generate(
     model: str | os.PathLike[str] = "shapes",
     count: int = 4,
     seed: int = 0,
+    best_of: int = 1,
+    judge: str | os.PathLike[str] = "",
     precision: Precision = "auto",
     device: str = "auto",
     quiet: bool = False,
 ) -> Pictures:
     """Make pictures from a prompt, or from a whole ``Generate`` request (whose count and seed then count).
 
-    The model is loaded anew at every call; to ask often, ``load`` it once and iterate over
+    Of ``best_of`` drawn for each, that is kept which ``judge``, a model that scores pictures, finds closest
+    to the prompt. The model is loaded anew at every call; to ask often, ``load`` it once and iterate over
     ``system.run(request)``.
     """
     request = wanted if isinstance(wanted, Generate) else Generate(prompt=wanted, count=count, seed=seed)
     system = load(model, precision=precision, device=device)
     with Bar("generating", Talk(quiet=quiet)) as bar:
-        return sample(system, request, Source.of(folder_of(model), os.fspath(model)), report=bar.update)
+        source = Source.of(folder_of(model), os.fspath(model))
+        return drawn(system, request, source, best_of=best_of, judge=judge, report=bar.update)
 
 
 def ask(

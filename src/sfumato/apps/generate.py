@@ -35,6 +35,11 @@ class Options(Asking, Generate):
     """Which class to show, by number or by name; several, with commas between, are taken in turn."""
     progressive: bool = False
     """Also write progressive.png: how the pictures came out of the noise, a row each."""
+    best_of: int = 1
+    """Draw so many for each picture, and keep the one that a model which scores pictures finds closest to the
+    prompt."""
+    judge: str = ""
+    """That model: a CLIP that comes with the package, a run or a folder; by default the first that comes."""
     again: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Make a picture again from the settings inside its PNG; other options are then ignored."""
 
@@ -45,16 +50,19 @@ def main(options: Options) -> int:
     request, model, precision = wanted(options)
 
     from sfumato.apps import load
-    from sfumato.apps.sample import Source, sample
+    from sfumato.apps.rerank import drawn
+    from sfumato.apps.sample import Source
 
     folder = load.folder_of(model)
     system = load.load(folder, precision=precision, device=options.device)
     start = time.monotonic()
     with Bar("generating", talk) as bar:
-        pictures = sample(
+        pictures = drawn(
             system,
             request,
             Source.of(folder, model),
+            best_of=1 if options.again else options.best_of,
+            judge=options.judge,
             keep_history=options.progressive,
             report=bar.update,
         )

@@ -49,6 +49,18 @@ class Pictures:
     def __iter__(self) -> Iterator[Image]:
         return (self[i] for i in range(len(self)))
 
+    def pick(self, places: Sequence[int]) -> Pictures:
+        """Those at some places alone, in that order."""
+        each = ("seeds", "captions", "settings")
+        rows = list(places)
+        return dataclasses.replace(
+            self,
+            pixels=self.pixels[rows],
+            history=tuple(moment[rows] for moment in self.history),
+            latents=None if self.latents is None else self.latents[rows],
+            **{name: tuple(getattr(self, name)[i] for i in rows) for name in each},
+        )
+
     def grid(self, columns: int | None = None) -> Image:
         """All pictures in one."""
         return images.grid(self.pixels, columns)

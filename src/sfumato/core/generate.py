@@ -47,6 +47,10 @@ class Generate(Request):
     """Fresh noise per step of DDIM: 0 none, 1 as much as DDPM."""
     truncation: float | None = None
     """How far a GAN's pictures stray from its average: 1 as far as they will, 0 not at all."""
+    temperature: float | None = None
+    """How freely a model chooses that draws token by token: 1 as it has learned, 0 always the likeliest."""
+    top_k: int | None = None
+    """Among how many of the likeliest tokens such a model chooses; 0 means among all."""
     height: int | None = None
     """Pixels; none means the size the system was trained at."""
     width: int | None = None

@@ -21,6 +21,8 @@ from sfumato.images import gif_tag, grid
 
 __all__ = [
     "Branch",
+    "Caption",
+    "Complete",
     "Dream",
     "Edit",
     "Event",
@@ -238,6 +240,34 @@ class Edit(Request):
 
 
 @dataclass(frozen=True)
+class Complete(Request):
+    """Finish pictures of which only the top is kept."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    prompt: str | tuple[str, ...] = field(default="", kw_only=True)
+    """What they show; several prompts are taken in turn, one a picture."""
+    keep: float = field(default=0.5, kw_only=True)
+    """Share of the height that is kept, from the top; rounded to whole rows of the model's tokens."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    temperature: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    top_k: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
+class Caption(Request):
+    """Say what pictures show, one text a picture."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    temperature: float = field(default=0.0, kw_only=True)
+    """How freely words are chosen: 1 as learned, 0 always the likeliest."""
+
+
+@dataclass(frozen=True)
 class Score(Request):
     """Say how well pictures and texts go together."""
 
@@ -362,5 +392,6 @@ def _check(request: Generate, hears: frozenset[str]) -> None:
     if "label" not in hears and request.label is not None:
         instead = "name the class in the prompt" if "caption" in hears else "leave the label out"
         raise UsageError(f"This model was trained without labels; {instead}.")
-    if "truncation" not in hears and request.truncation is not None:
-        raise UsageError("This model has no truncation; leave it out.")
+    for name in ("truncation", "temperature", "top_k"):
+        if name not in hears and getattr(request, name) is not None:
+            raise UsageError(f"This model has no {name}; leave it out.")

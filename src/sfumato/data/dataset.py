@@ -50,6 +50,15 @@ class Dataset(Protocol):
         ...
 
 
+def said_of(batch: Mapping[str, Any], facts: Facts) -> list[str]:
+    """What is said of each picture of a batch: its caption, else the name of its class, else nothing."""
+    if "caption" in batch:
+        return list(batch["caption"])
+    if facts.classes:
+        return [facts.classes[i] for i in batch["label"].tolist()]
+    return [""] * len(batch["image"])
+
+
 class Order:
     """The order in which training sees examples: a fresh shuffle an epoch, a pure function of the seed.
 

@@ -80,7 +80,7 @@ class DiT(nn.Module):
         for block in self.blocks:
             h = block(h, told, cond.tokens)
         shift, scale = self.modulation(told)[:, None].chunk(2, -1)
-        h = self.leave(_normalised(h) * (1 + scale) + shift)
+        h = self.leave(normalised(h) * (1 + scale) + shift)
         return (
             h.unflatten(1, (rows, columns))
             .unflatten(3, (-1, p, p))
@@ -106,13 +106,13 @@ class _Block(nn.Module):
         self, x: Float[Tensor, "b n d"], told: Float[Tensor, "b d"], tokens: Float[Tensor, "b l e"] | None
     ) -> Float[Tensor, "b n d"]:
         shift, scale, gate, shift2, scale2, gate2 = self.modulation(told)[:, None].chunk(6, -1)
-        q, k, v = _heads(self.to_qkv(_normalised(x) * (1 + scale) + shift), 3, self.heads)
+        q, k, v = split_heads(self.to_qkv(normalised(x) * (1 + scale) + shift), 3, self.heads)
         if self.words is not None and tokens is not None:
-            more_k, more_v = _heads(self.words(tokens), 2, self.heads)
+            more_k, more_v = split_heads(self.words(tokens), 2, self.heads)
             k, v = torch.cat([k, more_k], 2), torch.cat([v, more_v], 2)
-        seen = attention(_normalised(q), _normalised(k), v).transpose(1, 2).flatten(2)
+        seen = attention(normalised(q), normalised(k), v).transpose(1, 2).flatten(2)
         x = x + gate * self.to_out(seen)
-        h = relu(self.feed(_normalised(x) * (1 + scale2) + shift2)).square()
+        h = relu(self.feed(normalised(x) * (1 + scale2) + shift2)).square()
         return x + gate2 * self.back(h)
 
 
@@ -145,10 +145,10 @@ class Words(nn.Module):
 
     def forward(self, ids: Int[Tensor, "b l"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
         """One vector a place, and their mean over the places that hold a word."""
-        x = (self.embedding(ids) + self.position).to(_computing(self.embedding.weight))
+        x = (self.embedding(ids) + self.position).to(computing_dtype(self.embedding.weight))
         for block in self.blocks:
             x = block(x)
-        x = _normalised(x)
+        x = normalised(x)
         held = (ids > 0)[..., None].to(x)
         return x, (x * held).sum(1) / held.sum(1).clamp(min=1)
 
@@ -163,23 +163,23 @@ class _Reader(nn.Module):
         self.back = nn.Linear(4 * width, width)
 
     def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
-        q, k, v = _heads(self.to_qkv(_normalised(x)), 3, self.heads)
-        x = x + self.to_out(attention(_normalised(q), _normalised(k), v).transpose(1, 2).flatten(2))
-        return x + self.back(relu(self.feed(_normalised(x))).square())
+        q, k, v = split_heads(self.to_qkv(normalised(x)), 3, self.heads)
+        x = x + self.to_out(attention(normalised(q), normalised(k), v).transpose(1, 2).flatten(2))
+        return x + self.back(relu(self.feed(normalised(x))).square())
 
 
-def _heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     """(b, l, parts * heads * d) as ``parts`` tensors (b, heads, l, d)."""
     return x.unflatten(2, (parts, heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
-def _computing(weight: Tensor) -> torch.dtype:
+def computing_dtype(weight: Tensor) -> torch.dtype:
     """The dtype of matrix products with ``weight``, which autocast may lower."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def _normalised(x: Tensor) -> Tensor:
+def normalised(x: Tensor) -> Tensor:
     """Mean 0 and variance 1 over the last axis, in x's own dtype (autocast would answer in fp32)."""
     with torch.autocast(x.device.type, enabled=False):
         return nn.functional.layer_norm(x, x.shape[-1:])

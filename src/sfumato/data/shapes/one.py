@@ -17,19 +17,27 @@ from sfumato.data.shapes.render import render
 from sfumato.data.shapes.scene import PLACES, Scenes
 
 CENTRE = PLACES.index("centre")
+SHORT: Mapping[str, float] = {"short": 1.0}
 _VERSION = 1
 """To be raised whenever the same number no longer gives the same picture and caption."""
 
 
 class OneShape:
-    """The middle cell of scenes of one solid object, with short captions ("a red circle").
+    """The middle cell of scenes of one solid object, with captions, as a rule short ("a red circle").
 
     "train" and "test" leave out the (colour, shape) pairs of ``HELD_OUT``, which alone are in "held".
     ``in_a_scene`` turns pictures back into scenes.
     """
 
-    def __init__(self, split: str = "train", size: int = 32, *, length: int | None = None):
-        self._whole = Shapes(split, 3 * size, length=length, objects=(1,), levels={"short": 1.0})
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 32,
+        *,
+        length: int | None = None,
+        levels: Mapping[str, float] = SHORT,
+    ):
+        self._whole = Shapes(split, 3 * size, length=length, objects=(1,), levels=levels)
         self.size = size
         told = self._whole.facts
         digest = hashlib.sha256(f"{_VERSION} {told.fingerprint}".encode()).hexdigest()[:16]

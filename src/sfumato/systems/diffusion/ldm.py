@@ -29,7 +29,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.steps import Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.clip_bpe import ClipTokenizer
-from sfumato.data.dataset import Dataset, Encoded, Facts
+from sfumato.data.dataset import Dataset, Encoded, Facts, said_of
 from sfumato.data.text import WordTokenizer, left_out, vocabulary_of
 from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
@@ -140,7 +140,7 @@ class LDM(System[Generate]):
                 mean, logvar = self.first_stage.encode(batch["image"].to(self.device))
             means.append(mean.half().cpu())
             stds.append((logvar.float() / 2).exp().half().cpu())
-            ids.append(self.tokenizer.encode(_captions(batch, data.facts))[0])
+            ids.append(self.tokenizer.encode(said_of(batch, data.facts))[0])
         mean, std = torch.cat(means), torch.cat(stds)
         axes = (0, 2, 3)
         self.latent_mean.copy_(mean.float().mean(axes, keepdim=True)[0])
@@ -292,15 +292,6 @@ PREVIEW_PROMPTS = (
     "a small yellow triangle at the top left and a large purple ring at the bottom on a navy background",
     "a blue cross",
 )
-
-
-def _captions(batch: Any, facts: Facts) -> list[str]:
-    """What is said of each picture: its caption, else the name of its class, else nothing."""
-    if "caption" in batch:
-        return list(batch["caption"])
-    if facts.classes:
-        return [facts.classes[i] for i in batch["label"].tolist()]
-    return [""] * len(batch["image"])
 
 
 def _text_side(
