@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMPipeline, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from sfumato.compat.diffusers import DDPMFolder, StableDiffusionFolder, pipeline_of
+from sfumato.compat.diffusers import DDPMFolder, pipeline_of
 from sfumato.compat.part import DIFFUSERS, Weights, fill, read_weights
 from sfumato.compat.unet import read_unet, read_unet_condition, write_unet, write_unet_condition
 from sfumato.compat.vae import write_vae
@@ -64,7 +64,7 @@ def test_the_parts_of_stable_diffusion_compute_the_same(originals, name):
     assert (found.height, found.width, found.scale) == (40, 56, 0.7)
     assert found.scheduler.predicts == ("eps" if name == "sd1" else "v")
     assert found.notes == ()
-    tokens = found.tokenizer.encode(["a red circle", "stars!"]).tokens
+    tokens = found.tokenizers["tokenizer"].encode(["a red circle", "stars!"]).tokens
     words = pipe.tokenizer(["a red circle", "stars!"], padding="max_length", truncation=True)
     assert tokens.tolist() == words["input_ids"]
     text = built(ClipText, found.text, found.weights["text_encoder"])
