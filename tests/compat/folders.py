@@ -111,8 +111,11 @@ def autoencoder(levels: int = 3, scale: float = 0.7) -> nn.Module:
     return stage
 
 
-def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
-    """A StableDiffusionPipeline like 1.x (eps, convolutions, QuickGELU) or 2.x (v, linear, GELU)."""
+def stable_diffusion(folder: Path, version: int, size: Any = (10, 14), **scheduler: Any) -> Path:
+    """A StableDiffusionPipeline like 1.x (eps, convolutions, QuickGELU) or 2.x (v, linear, GELU).
+
+    Only diffusers' plainest pipeline opens a model of oblong latents.
+    """
     one = version == 1
     words = tokenizer(folder.with_name(folder.name + "-words"), EOS if one else "!")
     width = 24 if one else 36
@@ -129,7 +132,7 @@ def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
         vae=autoencoder(),
         text_encoder=text_encoder(words, width, "quick_gelu" if one else "gelu"),
         tokenizer=words,
-        unet=denoiser(width, **heads),
+        unet=denoiser(width, sample_size=size, **heads),
         scheduler=walk,
         safety_checker=None,
         feature_extractor=None,
@@ -206,7 +209,7 @@ def inpainting(folder: Path) -> Path:
         vae=autoencoder(),
         text_encoder=text_encoder(words, 24, "gelu"),
         tokenizer=words,
-        unet=denoiser(24, in_channels=9),
+        unet=denoiser(24, in_channels=9, sample_size=12),
         scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False),
         safety_checker=None,
         feature_extractor=None,

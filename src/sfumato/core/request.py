@@ -170,7 +170,7 @@ class Edit(Request):
     """In [-1, 1]; none means new pictures."""
     strength: float = field(default=1.0, kw_only=True)
     """How far to go."""
-    mask: Float[Tensor, "n 1 h w"] | None = field(default=None, kw_only=True)
+    mask: Float[Tensor, "m 1 i j"] | None = field(default=None, kw_only=True)
     """1 where we may paint, 0 where the picture stays as it is; none means everywhere."""
     negative: str = field(default="", kw_only=True)
     """What to avoid."""

@@ -58,7 +58,7 @@ class Given(abc.ABC):
     strength: float = 1.0
     """The share of the steps that is walked."""
 
-    def times(self, times: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
+    def times(self, times: Float[Tensor, " s"]) -> Float[Tensor, " r"]:
         """The end of a walk, as far as ``strength`` says; at least one step."""
         steps = len(times) - 1
         return times[steps - max(1, min(int(steps * self.strength), steps)) :]
