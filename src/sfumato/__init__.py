@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Reconstruct,
         Translate,
         Upscale,
+        Vary,
         Video,
         Walk,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "Reconstruct",
     "Translate",
     "Upscale",
+    "Vary",
     "Video",
     "Walk",
     "__version__",
@@ -63,7 +65,19 @@ _LIVES_IN = {
     "Pictures": "sfumato.apps.pictures",
     "Generate": "sfumato.core.generate",
 } | dict.fromkeys(
-    ("Edit", "Images", "Invert", "Mix", "Progress", "Reconstruct", "Translate", "Upscale", "Video", "Walk"),
+    (
+        "Edit",
+        "Images",
+        "Invert",
+        "Mix",
+        "Progress",
+        "Reconstruct",
+        "Translate",
+        "Upscale",
+        "Vary",
+        "Video",
+        "Walk",
+    ),
     "sfumato.core.request",
 )
 

@@ -24,6 +24,7 @@ from sfumato.core.request import (
     Request,
     Translate,
     Upscale,
+    Vary,
     Video,
     Walk,
 )
@@ -43,7 +44,7 @@ class ToyConfig:
 class Toy(System[Request]):
     """``picture = tanh(matrix @ latents)``."""
 
-    tasks = (Edit, Generate, Invert, Mix, Reconstruct, Translate, Upscale, Walk)
+    tasks = (Edit, Generate, Invert, Mix, Reconstruct, Translate, Upscale, Vary, Walk)
     Config = ToyConfig
 
     def __init__(self, config: ToyConfig):
@@ -93,6 +94,9 @@ class Toy(System[Request]):
             case Edit():
                 z = self.drawn(request) if request.images is None else self.latents(request.images)
                 return self.picture(z + request.strength)
+            case Vary():
+                given = self.latents(request.images)[[i % len(request.images) for i in range(request.count)]]
+                return self.picture(given + request.strength * self.drawn(request))
             case Invert() | Reconstruct():
                 return self.picture(self.latents(request.images))
             case Translate():

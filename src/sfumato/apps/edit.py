@@ -46,6 +46,8 @@ class Options(Resizing, Words):
     """How many new pictures, where none are given."""
     mask: Path | None = None
     """A picture that is white where the system may paint, and black where nothing may change."""
+    keep: bool = True
+    """Whether pixels outside the mask stay as they were; else they come out of the autoencoder."""
     negative: str = ""
     """What to avoid."""
     steps: int | None = None
@@ -76,6 +78,7 @@ def main(options: Options) -> int:
             strength=options.strength,
             images=part.pixels,
             mask=None if options.mask is None else where_white(options.mask, part.pixels),
+            keep=options.keep,
             negative=options.negative,
             steps=options.steps,
             guidance=options.guidance,
