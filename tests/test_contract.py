@@ -42,6 +42,7 @@ from sfumato.core.request import (
     Text,
     Translate,
     Upscale,
+    Vary,
     Video,
     Walk,
 )
@@ -177,6 +178,11 @@ def upscale(system: System[Any], data: Dataset, rows: range) -> Upscale:
     return Upscale(seed=SEED + rows.start, count=len(rows), images=images[:, :, :16, :20])
 
 
+def vary(system: System[Any], data: Dataset, rows: range) -> Vary:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Vary(seed=SEED + rows.start, count=len(rows), images=images, steps=3)
+
+
 def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
     batch = data.batch(torch.arange(rows.start, rows.stop))
     images = batch["source" if "source" in system.needs else "a"]
@@ -240,6 +246,7 @@ APART: dict[type[Request], Ask] = {
     Score: score,
     Translate: translate,
     Upscale: upscale,
+    Vary: vary,
 }
 """Requests whose pictures have nothing to do with each other."""
 ASK: dict[type[Request], Ask] = APART | {Branch: branch, Edit: edit, Mix: mix, Walk: walk}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Stylize,
         Translate,
         Upscale,
+        Vary,
         Video,
         Walk,
     )
@@ -53,6 +54,7 @@ __all__ = [
     "Stylize",
     "Translate",
     "Upscale",
+    "Vary",
     "Video",
     "Walk",
     "__version__",
@@ -84,6 +86,7 @@ _LIVES_IN = {
         "Stylize",
         "Translate",
         "Upscale",
+        "Vary",
         "Video",
         "Walk",
     ),

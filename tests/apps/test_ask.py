@@ -248,6 +248,28 @@ def test_editing_makes_new_pictures_or_changes_given_ones(run, toy, files, tmp_p
     assert read_settings(tmp_path / "changed" / "a.png")["prompt"] == words
 
 
+def test_varying_makes_several_of_each_picture(run, toy, files, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert ask("vary", run, out, files[0], files[2], "--count", 2, "--strength", 0.5, "--seed", 4) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == ["000004-a.png", "000005-a.png", "grid.png", "000006-c.png", "000007-c.png", "grid-2.png"]
+    given = to_tensor(Image.open(files[2]))[None]
+    *_, wanted = toy.run(requests.Vary(images=given, seed=6, count=2, strength=0.5))
+    assert (read(out / "000007-c.png") - grey_levels(wanted.pixels[1])).abs().max() <= 1
+    told = read_settings(out / "000007-c.png")
+    assert (told["task"], told["seed"], told["file"]) == ("vary", 7, str(files[2]))
+
+
+def test_a_picture_of_ours_is_varied_by_what_made_it(run, tmp_path, capsys):
+    assert ask("edit", run, tmp_path / "made", "red - blue", "--count", 1) == 0
+    made = Path(capsys.readouterr().out.splitlines()[0])
+    assert main(["vary", str(made), "--count", "1", "--out", str(tmp_path / "out"), *FAST]) == 0
+    told = read_settings(Path(capsys.readouterr().out.splitlines()[0]))
+    assert (told["prompt"], told["model"]) == ("red - blue", str(run))
+    assert main(["vary", str(made), "--count", "0"]) == 2
+    assert "--count must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_reconstructing_many_shows_some_and_writes_all(run, toy, tmp_path, capsys):
     pixels = toy.picture(torch.randn(SHOWN + 3, 4, generator=torch.Generator().manual_seed(2))).detach()
     for i, x in enumerate(pixels):

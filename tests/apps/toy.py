@@ -26,6 +26,7 @@ from sfumato.core.request import (
     Score,
     Translate,
     Upscale,
+    Vary,
     Video,
     Walk,
 )
@@ -45,7 +46,7 @@ class ToyConfig:
 class Toy(System[Request]):
     """``picture = tanh(matrix @ latents)``."""
 
-    tasks = (Edit, Generate, Invert, Mix, Reconstruct, Translate, Upscale, Walk)
+    tasks = (Edit, Generate, Invert, Mix, Reconstruct, Translate, Upscale, Vary, Walk)
     Config = ToyConfig
 
     def __init__(self, config: ToyConfig):
@@ -95,6 +96,9 @@ class Toy(System[Request]):
             case Edit():
                 z = self.drawn(request) if request.images is None else self.latents(request.images)
                 return self.picture(z + request.strength)
+            case Vary():
+                given = self.latents(request.images)[[i % len(request.images) for i in range(request.count)]]
+                return self.picture(given + request.strength * self.drawn(request))
             case Invert() | Reconstruct():
                 return self.picture(self.latents(request.images))
             case Translate():

@@ -12,13 +12,18 @@ from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
+    EulerDiscreteScheduler,
     PNDMScheduler,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionUpscalePipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
     UNet2DModel,
 )
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from sfumato.data.clip_bpe import _SYMBOLS, END
 
@@ -58,7 +63,7 @@ def tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def text_encoder(words: CLIPTokenizer, width: int, activation: str) -> CLIPTextModel:
+def text_encoder(words: CLIPTokenizer, width: int, activation: str, projection: int = 0) -> nn.Module:
     config = CLIPTextConfig(
         vocab_size=len(words),
         max_position_embeddings=LENGTH,
@@ -69,40 +74,51 @@ def text_encoder(words: CLIPTokenizer, width: int, activation: str) -> CLIPTextM
         hidden_act=activation,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
+        projection_dim=projection or 512,
     )
-    return shaken(CLIPTextModel(config), 1, 1.5)
+    return shaken((CLIPTextModelWithProjection if projection else CLIPTextModel)(config), 1 + projection, 1.5)
 
 
-def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
-    """A StableDiffusionPipeline like 1.x (eps, convolutions, QuickGELU) or 2.x (v, linear, GELU)."""
-    one = version == 1
-    words = tokenizer(folder.with_name(folder.name + "-words"), EOS if one else "!")
-    width = 24 if one else 36
-    model = UNet2DConditionModel(
-        sample_size=(10, 14),
-        block_out_channels=(12, 24, 36),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        norm_num_groups=4,
-        cross_attention_dim=width,
-        attention_head_dim=4 if one else (2, 3, 4),
-        use_linear_projection=not one,
-        upcast_attention=not one,
-    )
+def denoiser(context: int, seed: int = 2, **shape: Any) -> nn.Module:
+    """A small U-Net of Stable Diffusion's kind."""
+    usual = {
+        "sample_size": (10, 14),
+        "block_out_channels": (12, 24, 36),
+        "layers_per_block": 1,
+        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "norm_num_groups": 4,
+        "cross_attention_dim": context,
+        "attention_head_dim": (2, 3, 4),
+        "use_linear_projection": True,
+    }
+    return shaken(UNet2DConditionModel(**usual | shape), seed)
+
+
+def autoencoder(levels: int = 3, scale: float = 0.7) -> nn.Module:
     stage = AutoencoderKL(
-        block_out_channels=(8, 12, 16),
+        block_out_channels=(8, 12, 16)[-levels:],
         layers_per_block=1,
         norm_num_groups=4,
         latent_channels=4,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        scaling_factor=0.7,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        scaling_factor=scale,
     )
-    shaken(model, 2)
     shaken(stage, 3)
     with torch.no_grad():
         stage.decoder.conv_out.weight *= 0.3
+    return stage
+
+
+def stable_diffusion(folder: Path, version: int, size: Any = (10, 14), **scheduler: Any) -> Path:
+    """A StableDiffusionPipeline like 1.x (eps, convolutions, QuickGELU) or 2.x (v, linear, GELU).
+
+    Only diffusers' plainest pipeline opens a model of oblong latents.
+    """
+    one = version == 1
+    words = tokenizer(folder.with_name(folder.name + "-words"), EOS if one else "!")
+    width = 24 if one else 36
     plms = {"skip_prk_steps": True, "set_alpha_to_one": False}
     walk = (
         PNDMScheduler(**SCHEDULE, **plms)
@@ -111,11 +127,12 @@ def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
             **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction", **scheduler
         )
     )
+    heads = {"attention_head_dim": 4, "use_linear_projection": False} if one else {"upcast_attention": True}
     StableDiffusionPipeline(
-        vae=stage,
+        vae=autoencoder(),
         text_encoder=text_encoder(words, width, "quick_gelu" if one else "gelu"),
         tokenizer=words,
-        unet=model,
+        unet=denoiser(width, sample_size=size, **heads),
         scheduler=walk,
         safety_checker=None,
         feature_extractor=None,
@@ -125,6 +142,101 @@ def stable_diffusion(folder: Path, version: int, **scheduler: Any) -> Path:
         file = folder / "scheduler" / "scheduler_config.json"
         said = json.loads(file.read_text())
         file.write_text(json.dumps({k: v for k, v in said.items() if k != "timestep_spacing"}))
+    return folder
+
+
+def euler() -> EulerDiscreteScheduler:
+    """As published with SDXL."""
+    return EulerDiscreteScheduler(**SCHEDULE, timestep_spacing="leading", interpolation_type="linear")
+
+
+def sdxl(folder: Path, **settings: Any) -> Path:
+    """A StableDiffusionXLPipeline: two text towers, no attention on the first level, depths 1, 2 and 3."""
+    one = tokenizer(folder.with_name(folder.name + "-words"), EOS)
+    two = tokenizer(folder.with_name(folder.name + "-words-2"), "!")
+    StableDiffusionXLPipeline(
+        vae=autoencoder(scale=0.13025 * 4),
+        text_encoder=text_encoder(one, 24, "quick_gelu"),
+        text_encoder_2=text_encoder(two, 32, "gelu", 20),
+        tokenizer=one,
+        tokenizer_2=two,
+        unet=denoiser(
+            56,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 3),
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=20 + 6 * 8,
+        ),
+        scheduler=euler(),
+        add_watermarker=False,
+        **settings,
+    ).save_pretrained(folder)
+    return folder
+
+
+def refiner(folder: Path) -> Path:
+    """A StableDiffusionXLImg2ImgPipeline that is told an aesthetic score and has the second tower alone."""
+    two = tokenizer(folder.with_name(folder.name + "-words-2"), "!")
+    StableDiffusionXLImg2ImgPipeline(
+        vae=autoencoder(scale=0.13025 * 4),
+        text_encoder=None,
+        text_encoder_2=text_encoder(two, 32, "gelu", 20),
+        tokenizer=None,
+        tokenizer_2=two,
+        unet=denoiser(
+            32,
+            5,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=2,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=20 + 5 * 8,
+        ),
+        scheduler=euler(),
+        requires_aesthetics_score=True,
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def inpainting(folder: Path) -> Path:
+    """A StableDiffusionInpaintPipeline like 2's: its U-Net reads nine channels."""
+    words = tokenizer(folder.with_name(folder.name + "-words"), "!")
+    StableDiffusionInpaintPipeline(
+        vae=autoencoder(),
+        text_encoder=text_encoder(words, 24, "gelu"),
+        tokenizer=words,
+        unet=denoiser(24, in_channels=9, sample_size=12),
+        scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def upscaler(folder: Path) -> Path:
+    """A StableDiffusionUpscalePipeline: a small picture beside the latents, and a class for its noise."""
+    words = tokenizer(folder.with_name(folder.name + "-words"), "!")
+    StableDiffusionUpscalePipeline(
+        vae=autoencoder(),
+        text_encoder=text_encoder(words, 24, "gelu"),
+        tokenizer=words,
+        unet=denoiser(24, in_channels=7, num_class_embeds=50, only_cross_attention=(True, True, False)),
+        low_res_scheduler=DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", num_train_timesteps=50, prediction_type="epsilon"
+        ),
+        scheduler=DDIMScheduler(
+            **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction"
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        max_noise_level=49,
+    ).save_pretrained(folder)
     return folder
 
 

@@ -11,8 +11,9 @@ import torch
 from diffusers import DDPMPipeline, StableDiffusionPipeline, UNet2DConditionModel, UNet2DModel
 from safetensors.torch import load_file, save_file
 
-from sfumato.compat.diffusers import DDPMFolder, StableDiffusionFolder, pipeline_of
+from sfumato.compat.diffusers import DDPMFolder, pipeline_of
 from sfumato.compat.part import DIFFUSERS, Weights, fill, read_weights
+from sfumato.compat.stable_diffusion import StableDiffusionFolder
 from sfumato.compat.unet import read_unet, read_unet_condition, write_unet, write_unet_condition
 from sfumato.compat.vae import write_vae
 from sfumato.errors import DataError, UsageError
@@ -64,7 +65,7 @@ def test_the_parts_of_stable_diffusion_compute_the_same(originals, name):
     assert (found.height, found.width, found.scale) == (40, 56, 0.7)
     assert found.scheduler.predicts == ("eps" if name == "sd1" else "v")
     assert found.notes == ()
-    tokens = found.tokenizer.encode(["a red circle", "stars!"]).tokens
+    tokens = found.tokenizers["tokenizer"].encode(["a red circle", "stars!"]).tokens
     words = pipe.tokenizer(["a red circle", "stars!"], padding="max_length", truncation=True)
     assert tokens.tolist() == words["input_ids"]
     text = built(ClipText, found.text, found.weights["text_encoder"])
@@ -204,20 +205,61 @@ PUBLISHED = {
     | {"cross_attention_dim": 1024, "dual_cross_attention": False, "only_cross_attention": False}
     | {"num_class_embeds": None, "upcast_attention": True, "use_linear_projection": True}
     | {"block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2, "mid_block_scale_factor": 1},
+    "XL": {"_class_name": "UNet2DConditionModel", "attention_head_dim": [5, 10, 20], "sample_size": 128}
+    | {"block_out_channels": [320, 640, 1280], "transformer_layers_per_block": [1, 2, 10]}
+    | {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"]}
+    | {"up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}
+    | {"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "cross_attention_dim": 2048}
+    | {"projection_class_embeddings_input_dim": 2816, "use_linear_projection": True, "upcast_attention": None}
+    | {"addition_embed_type_num_heads": 64, "class_embed_type": None, "time_embedding_dim": None},
+    "XL refiner": {"_class_name": "UNet2DConditionModel", "attention_head_dim": [6, 12, 24, 24]}
+    | {"block_out_channels": [384, 768, 1536, 1536], "transformer_layers_per_block": 4, "sample_size": 128}
+    | {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"]}
+    | {"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]}
+    | {"addition_embed_type": "text_time", "addition_time_embed_dim": 256, "cross_attention_dim": 1280}
+    | {"projection_class_embeddings_input_dim": 2560, "use_linear_projection": True},
+    "inpainting": {"_class_name": "UNet2DConditionModel", "in_channels": 9, "cross_attention_dim": 768},
+    "upscaler": {"_class_name": "UNet2DConditionModel", "in_channels": 7, "num_class_embeds": 1000}
+    | {"block_out_channels": [256, 512, 512, 1024], "cross_attention_dim": 1024, "attention_head_dim": 8}
+    | {"down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 3], "sample_size": 128}
+    | {"up_block_types": [*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"], "use_linear_projection": True}
+    | {"only_cross_attention": [True, True, True, False]},
 }
 """What the published files say, as far as it changes the network."""
 
 
-@pytest.mark.parametrize(
-    ("config", "parameters"), [*zip(PUBLISHED.values(), (859_520_964, 865_910_724), strict=True)]
-)
-def test_published_stable_diffusion(config, parameters):
+TENSORS = {
+    "1.5": (686, 859_520_964),
+    "2.1": (686, 865_910_724),
+    "XL": (1680, 2_567_463_684),
+    "XL refiner": (1220, 2_259_526_660),
+    "inpainting": (686, 859_535_364),
+    "upscaler": (687, 473_398_020),
+}
+"""How many tensors and numbers each network has."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_stable_diffusion(name):
+    config = PUBLISHED[name]
     with torch.device("meta"):
         ours = UNet(read_unet_condition(config, "unet")).state_dict()
         theirs = UNet2DConditionModel.from_config(config).state_dict()
-    assert len(ours) == 686
     assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
-    assert sum(v.numel() for v in ours.values()) == parameters
+    assert (len(ours), sum(v.numel() for v in ours.values())) == TENSORS[name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_shapes_are_written_as_they_were_read(name):
+    shape = read_unet_condition(PUBLISHED[name], "unet")
+    again = read_unet_condition(write_unet_condition(shape, (64, 64)), "unet")
+    assert again.levels == shape.levels
+    assert (again.in_channels, again.context, again.vector, again.classes) == (
+        shape.in_channels,
+        shape.context,
+        shape.vector,
+        shape.classes,
+    )
 
 
 def test_labels_have_no_place_in_a_ddpm_pipeline(originals, tmp_path):

@@ -140,7 +140,7 @@ def test_latents_of_prepared_data_have_mean_0_and_std_1():
 
 def test_class_names_are_captions_where_there_are_none():
     system = LDM(LDM.fit(CONFIG, Kinds.facts))
-    said = system.tokenizer.decode(prepared(system, Kinds())["ids"])
+    said = system.reader.tokenizers[0].decode(prepared(system, Kinds())["ids"])
     assert said == ["red circle", "blue dog"] * 3
 
 
@@ -148,13 +148,13 @@ def test_without_captions_or_classes_nothing_is_said():
     data = Kinds()
     data.facts = replace(Kinds.facts, classes=())
     system = LDM(LDM.fit(CONFIG, data.facts))
-    assert system.tokenizer.decode(prepared(system, data)["ids"]) == [""] * 6
+    assert system.reader.tokenizers[0].decode(prepared(system, data)["ids"]) == [""] * 6
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.25])
 def test_captions_are_withheld_at_the_declared_rate(drop):
     system, n = tiny(replace(CONFIG, drop=drop)), 400
-    ids = system.tokenizer.encode(["a red circle"] * n)[0]
+    ids = system.reader.tokenizers[0].encode(["a red circle"] * n)[0]
     latent = torch.zeros(n, 3, 2, 2)
     given: list[Tensor] = []
     system.text.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))

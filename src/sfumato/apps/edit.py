@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -14,6 +15,8 @@ from sfumato.apps.talk import counted
 from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sfumato.apps.given import Part
     from sfumato.apps.pictures import Pictures
     from sfumato.core.request import Edit
@@ -34,12 +37,23 @@ class Options(Resizing, Words):
     Example: sfumato edit "red circle - red square + blue square" --count 8 --model runs/dcgan
 
     Without pictures it makes new ones, one PNG each, and grid.png; else sheet.png shows before and after.
+    With a mask it paints inside it: sfumato edit "a hat" me.png --mask hair.png --model ./inpainting
     """
 
     strength: float = 1.0
     """How far to go."""
     count: int = 4
     """How many new pictures, where none are given."""
+    mask: Path | None = None
+    """A picture that is white where the system may paint, and black where nothing may change."""
+    keep: bool = True
+    """Whether pixels outside the mask stay as they were; else they come out of the autoencoder."""
+    negative: str = ""
+    """What to avoid."""
+    steps: int | None = None
+    """How many steps the solver takes; by default the system's own."""
+    guidance: float | None = None
+    """How strongly to follow the prompt; 1 switches guidance off."""
 
 
 def main(options: Options) -> int:
@@ -63,10 +77,25 @@ def main(options: Options) -> int:
             prompt=options.prompt,
             strength=options.strength,
             images=part.pixels,
+            mask=None if options.mask is None else where_white(options.mask, part.pixels),
+            keep=options.keep,
+            negative=options.negative,
+            steps=options.steps,
+            guidance=options.guidance,
         )
 
-    made = remake(asked, options, request_for, size=size_of(options, asked), doing="editing")
+    size = None if options.mask is not None and asked.size is None else size_of(options, asked)
+    made = remake(asked, options, request_for, size=size, doing="editing")
     return asked.tell(counted(len(made.settings), "picture"), made.paths, made.notes, seeds=made.seeds)
+
+
+def where_white(path: Path, like: Tensor) -> Tensor:
+    """A mask from a file: 1 where it is lighter than middle grey, at the size of the pictures."""
+    from sfumato import images
+
+    height, width = like.shape[2:]
+    grey = images.to_tensor(images.fit(images.open_image(path), height, width), 1)
+    return (grey >= 0).float()[None]
 
 
 def new(asked: Asked, options: Options) -> Pictures:

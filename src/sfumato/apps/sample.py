@@ -62,9 +62,9 @@ def verb_of(task: type[Request]) -> str:
 
 def check_can(system: System[Any], task: type[Request]) -> None:
     """Raise ``UsageError`` if a system does not do this, with what it does and who can do it instead."""
-    if task in system.tasks:
+    if task in system.can:
         return
-    can = ", ".join(verb_of(known) for known in system.tasks) or "nothing"
+    can = ", ".join(verb_of(known) for known in system.can) or "nothing"
     raise UsageError(f"{type(system).__name__} cannot {verb_of(task)}; what it can: {can}. {others(task)}")
 
 

@@ -34,6 +34,16 @@ class Options(Remaking):
 
     tile: int | None = None
     """Side in pixels of the squares of a picture that are enlarged at a time; less needs less memory."""
+    prompt: str = ""
+    """What the pictures show, for a system that reads."""
+    negative: str = ""
+    """What to avoid, for a system that reads."""
+    noise: int | None = None
+    """How much noise to take the picture for, for a system that can be told; more invents more."""
+    steps: int | None = None
+    """How many steps the solver takes, for a diffusion; by default the system's own."""
+    guidance: float | None = None
+    """How strongly to follow the prompt; 1 switches guidance off."""
 
 
 def main(options: Options) -> int:
@@ -45,7 +55,16 @@ def main(options: Options) -> int:
         asked = dataclasses.replace(asked, system=tiled(asked.system, options.tile))
 
     def request_for(part: Part) -> Upscale:
-        return Upscale(seed=options.seed + part.first, count=len(part.given), images=part.pixels)
+        return Upscale(
+            seed=options.seed + part.first,
+            count=len(part.given),
+            images=part.pixels,
+            prompt=options.prompt,
+            negative=options.negative,
+            noise=options.noise,
+            steps=options.steps,
+            guidance=options.guidance,
+        )
 
     heads = ("given", "bicubic", type(asked.system).__name__)
     made = remake(

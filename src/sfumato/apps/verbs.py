@@ -31,6 +31,7 @@ VERBS = {
     "walk": Verb("walk", "Walk through latent space from picture to picture, as a film."),
     "branch": Verb("branch", "Let pictures share their way out of the noise up to a moment, then part."),
     "mix": Verb("mix", "Mix the coarse styles of some seeds with the fine styles of others."),
+    "vary": Verb("vary", "Make pictures that are like a given one, and not the same."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
     "letters": Verb("letters", "Write a text in fonts that a system has learned, or between them."),
     "upscale": Verb("upscale", "Make pictures larger, with detail that was not there."),

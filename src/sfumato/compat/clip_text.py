@@ -10,10 +10,13 @@ from sfumato.errors import UsageError
 from sfumato.nn.clip_text import ClipTextConfig
 
 FORMAT = Format(
-    "model", (Rename(r"^(?!text_model\.)", "text_model."),), (r"text_model\.embeddings\.position_ids",)
+    "model",
+    (Rename(r"^(?!text_model\.|text_projection\.)", "text_model."),),
+    (r"text_model\.embeddings\.position_ids",),
 )
 """Published files have the prefix, those of transformers 5 have none."""
 
+PROJECTED = "CLIPTextModelWithProjection"
 KEYS = Keys(
     read={
         "vocab_size": 49408,
@@ -24,14 +27,15 @@ KEYS = Keys(
         "intermediate_size": 2048,
         "hidden_act": "quick_gelu",
         "layer_norm_eps": 1e-5,
+        "projection_dim": 512,
     },
     meant={"model_type": ("clip_text_model",), "use_attention_mask": (None, False)},
     strict=False,
 )
 
 
-def read_clip_text(config: Mapping[str, Any], where: str) -> ClipTextConfig:
-    """The shape of a ``CLIPTextModel``."""
+def read_clip_text(config: Mapping[str, Any], where: str, *, projected: bool = False) -> ClipTextConfig:
+    """The shape of a ``CLIPTextModel``, or if ``projected`` of a ``CLIPTextModelWithProjection``."""
     said = KEYS.of(config, where)
     among(where, said, "hidden_act", ("quick_gelu", "gelu"))
     return ClipTextConfig(
@@ -43,17 +47,18 @@ def read_clip_text(config: Mapping[str, Any], where: str) -> ClipTextConfig:
         hidden=said["intermediate_size"],
         activation=said["hidden_act"],
         eps=said["layer_norm_eps"],
+        projection=said["projection_dim"] if projected else 0,
     )
 
 
 def write_clip_text(config: ClipTextConfig) -> dict[str, Any]:
-    """``config.json`` of a ``CLIPTextModel``."""
+    """``config.json`` of a ``CLIPTextModel``, or of a ``CLIPTextModelWithProjection``."""
     if config.skip:
         raise UsageError(
             f"A CLIPTextModel passes over no layers, this tower over {config.skip}; it cannot be written."
         )
     return {
-        "architectures": ["CLIPTextModel"],
+        "architectures": [PROJECTED if config.projection else "CLIPTextModel"],
         "model_type": "clip_text_model",
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.length,
@@ -63,4 +68,6 @@ def write_clip_text(config: ClipTextConfig) -> dict[str, Any]:
         "intermediate_size": config.hidden,
         "hidden_act": config.activation,
         "layer_norm_eps": config.eps,
+        "projection_dim": config.projection or 512,
+        "eos_token_id": config.end,
     }

@@ -284,3 +284,11 @@ def walk(spec: SchedulerSpec, solver: str, steps: int, spacing: Spacing | None =
         spec = replace(spec, karras=False, spacing=spacing)
     times = grid_of(spec, solver, steps)
     return Walk(times, start_of(spec, solver, times))
+
+
+def switch_of(spec: SchedulerSpec | None, at: float) -> float:
+    """The time at which the share ``at`` of the way from noise to data is walked: where diffusers' pipelines
+    part the steps between a base and a refiner, which is a whole index of training."""
+    if spec is None:
+        return 1 - at
+    return (round(spec.steps - at * spec.steps) + 1 - 1e-6) / spec.steps

@@ -64,6 +64,11 @@ UNET_2D_CONDITION = Keys(
         "num_attention_heads": None,
         "use_linear_projection": False,
         "resnet_time_scale_shift": "default",
+        "only_cross_attention": False,
+        "num_class_embeds": None,
+        "addition_embed_type": None,
+        "addition_time_embed_dim": None,
+        "projection_class_embeddings_input_dim": None,
     },
     meant={
         "act_fn": ("silu", "swish"),
@@ -119,6 +124,10 @@ def read_unet_condition(config: Mapping[str, Any], where: str) -> UNetConfig:
     context = _spread(said["cross_attention_dim"])
     if len(set(context)) > 1:
         raise DataError(refusal(where, "cross_attention_dim", list(context), context[:1]))
+    among(where, said, "addition_embed_type", (None, "text_time"))
+    only_cross = said["only_cross_attention"] or [False]
+    if not isinstance(only_cross, Sequence):
+        raise DataError(refusal(where, "only_cross_attention", only_cross, (False, "a list")))
     heads = said["attention_head_dim"] if said["num_attention_heads"] is None else said["num_attention_heads"]
     return UNetConfig(
         widths=tuple(said["block_out_channels"]),
@@ -127,6 +136,9 @@ def read_unet_condition(config: Mapping[str, Any], where: str) -> UNetConfig:
         heads=_spread(heads),
         depth=_spread(said["transformer_layers_per_block"]),
         context=context[0],
+        only_cross=tuple(only_cross),
+        classes=said["num_class_embeds"] or 0,
+        vector=said["projection_class_embeddings_input_dim"] or 0 if said["addition_embed_type"] else 0,
         linear_projection=said["use_linear_projection"],
         **_shared(said),
     )
@@ -175,17 +187,23 @@ def write_unet(config: UNetConfig, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def write_unet_condition(config: UNetConfig, size: tuple[int, int]) -> dict[str, Any]:
-    """``config.json`` of a ``UNet2DConditionModel`` for latents of this height and width."""
+def write_unet_condition(config: UNetConfig, size: tuple[int, int], numbers: int = 256) -> dict[str, Any]:
+    """``config.json`` of a ``UNet2DConditionModel`` for latents of this height and width; ``numbers`` are the
+    sines and cosines of each number in its vector, if it has one."""
     _expressible(config)
     levels = config.levels
     attending = [v for v in levels if v.attend] + [levels[-1]]
     odd = not config.context or not config.middle_attention or config.resize != "conv"
-    if odd or config.classes or config.vector or not all(v.depth for v in attending):
+    if odd or not all(v.depth for v in attending):
         raise UsageError(
             "diffusers' text-to-image U-Net needs a context, transformers in every attention and in the "
-            "middle, resizing by convolutions, and neither classes nor a vector; this one cannot be written."
+            "middle, and resizing by convolutions; this one cannot be written."
         )
+    vector = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": numbers,
+        "projection_class_embeddings_input_dim": config.vector,
+    }
     return _written(config, "UNet2DConditionModel", size) | {
         "down_block_types": ["CrossAttnDownBlock2D" if v.attend else "DownBlock2D" for v in levels],
         "up_block_types": ["CrossAttnUpBlock2D" if v.attend else "UpBlock2D" for v in reversed(levels)],
@@ -194,6 +212,9 @@ def write_unet_condition(config: UNetConfig, size: tuple[int, int]) -> dict[str,
         "transformer_layers_per_block": [max(v.depth, 1) for v in levels],
         "attention_head_dim": [v.heads for v in levels],
         "use_linear_projection": config.linear_projection,
+        "only_cross_attention": [v.only_cross for v in levels] if any(config.only_cross) else False,
+        "num_class_embeds": config.classes or None,
+        **(vector if config.vector else {}),
     }
 
 

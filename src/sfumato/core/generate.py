@@ -55,6 +55,16 @@ class Generate(Request):
     """Pixels; none means the size the system was trained at."""
     width: int | None = None
     """Pixels; none means the size the system was trained at."""
+    chunked: bool = False
+    """Read all of a long prompt, in rows of the length that the model was trained with; else the end of it is
+    left out, which is told."""
+    original: tuple[int, int] | None = None
+    """For SDXL: height and width the picture is to look as if it had before it was scaled; none means its
+    own."""
+    crop: tuple[int, int] | None = None
+    """For SDXL: how many rows and columns are to look cut off at the top and the left; none means 0 0."""
+    aesthetic: float | None = None
+    """For SDXL's refiner: how beautiful it is to be, from 1 to 10; none means 6."""
 
     def guided(self, default: float) -> float:
         """The scale of guidance without a classifier; ``default`` if none was asked for.

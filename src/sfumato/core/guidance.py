@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -32,24 +33,54 @@ def classifier_free(
     condition. Guidance acts for t in ``interval`` (Kynkäänniemi et al. 2024); ``rescale`` takes back that
     share of the gain in standard deviation (Lin et al. 2024, eq. 15-16).
     """
-    if scale == 1:
-        return conditioned(denoiser, cond)
-    both = null.stack(cond)
+    return composed(denoiser, [cond], [1.0], null, scale, interval, rescale)
+
+
+def composed(
+    denoiser: Denoiser,
+    conds: Sequence[Condition],
+    shares: Sequence[float | Tensor],
+    null: Condition,
+    scale: float,
+    interval: tuple[float, float] = (0.0, 1.0),
+    rescale: float = 0.0,
+) -> Denoise:
+    """Guidance without a classifier towards several conditions at once: null + scale * sum of
+    share * (cond - null) (Liu et al. 2022, Compositional Visual Generation, eq. 11).
+
+    ``shares``, numbers or (b, 1, 1, 1), sum up to 1; negative ones lead away.
+    """
+    alone = reduce(Condition.stack, conds)
+    beside = null.stack(alone)
 
     def denoise(x: Tensor, t: Tensor) -> Belief:
-        if not interval[0] <= float(t[0]) <= interval[1]:
-            return denoiser(x, t, cond)
-        twice = t[:1].expand(2 * len(t)) if at_once(t) else torch.cat([t, t])
-        belief: Belief = denoiser(torch.cat([x, x]), twice, both)
-        without, told = belief.x0.chunk(2)
-        x0 = without + scale * (told - without)
-        if rescale:
+        guided = scale != 1 and interval[0] <= float(t[0]) <= interval[1]
+        times = len(conds) + guided
+        many = t[:1].expand(times * len(t)) if at_once(t) else t.repeat(times)
+        belief: Belief = denoiser(x.repeat(times, *[1] * (x.ndim - 1)), many, beside if guided else alone)
+        beliefs = belief.x0.chunk(times)
+        told = _sum(beliefs[guided:], shares)
+        x0 = beliefs[0] + scale * (told - beliefs[0]) if guided else told
+        if guided and rescale:
             axes = tuple(range(1, x0.ndim))
             gain = x0.std(axes, keepdim=True) / told.std(axes, keepdim=True)
             x0 = x0 * (rescale / gain + 1 - rescale)
-        return Belief(x0, None if belief.variance is None else belief.variance.chunk(2)[1])
+        return Belief(x0, None if belief.variance is None else belief.variance.chunk(times)[guided])
 
     return denoise
+
+
+def _sum(beliefs: Sequence[Tensor], shares: Sequence[float | Tensor]) -> Tensor:
+    total = shares[0] * beliefs[0]
+    for share, belief in zip(shares[1:], beliefs[1:], strict=True):
+        total = total + share * belief
+    return total
+
+
+def experts(early: Denoise, late: Denoise, switch: float) -> Denoise:
+    """One denoiser for the times from ``switch`` to 1, where there is much noise, another for the rest
+    (Balaji et al. 2022, eDiff-I; SDXL's base and refiner)."""
+    return lambda x, t: (early if float(t[0]) >= switch else late)(x, t)
 
 
 def towards(

@@ -42,6 +42,7 @@ __all__ = [
     "Text",
     "Translate",
     "Upscale",
+    "Vary",
     "Video",
     "Walk",
     "in_parts",
@@ -81,11 +82,43 @@ class Letters(Request):
 
 
 @dataclass(frozen=True)
+class Vary(Request):
+    """Make pictures that are like given ones, and not the same: ``count`` of them, of the given ones in
+    turn."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    strength: float = field(default=0.7, kw_only=True)
+    """How far to stray, above 0 (hardly) to 1 (nothing of the given picture is left)."""
+    prompt: str | tuple[str, ...] = field(default="", kw_only=True)
+    """What to show; several prompts are taken in turn, one a picture."""
+    negative: str = field(default="", kw_only=True)
+    """What to avoid."""
+    steps: int | None = field(default=None, kw_only=True)
+    """Of the whole way from noise, of which ``strength`` is walked; none means the system's own default."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    solver: str | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
 class Upscale(Request):
     """Make pictures larger, with detail that was not there."""
 
     images: Float[Tensor, "n c h w"] = field(kw_only=True)
     """In [-1, 1]."""
+    prompt: str = field(default="", kw_only=True)
+    """What the pictures show, for a system that reads."""
+    negative: str = field(default="", kw_only=True)
+    """What to avoid, for a system that reads."""
+    noise: int | None = field(default=None, kw_only=True)
+    """How much noise to take the given picture for, for a system that can be told: 0 none, more to invent
+    more; none means the system's own default."""
+    steps: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +270,16 @@ class Edit(Request):
     """In [-1, 1]; none means new pictures."""
     strength: float = field(default=1.0, kw_only=True)
     """How far to go."""
+    mask: Float[Tensor, "m 1 i j"] | None = field(default=None, kw_only=True)
+    """1 where we may paint, 0 where the picture stays as it is; none means everywhere."""
+    negative: str = field(default="", kw_only=True)
+    """What to avoid."""
+    steps: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    keep: bool = field(default=True, kw_only=True)
+    """Whether pixels outside the mask are put back as they were; else they come out of the autoencoder."""
 
 
 @dataclass(frozen=True)
@@ -392,6 +435,17 @@ def _check(request: Generate, hears: frozenset[str]) -> None:
     if "label" not in hears and request.label is not None:
         instead = "name the class in the prompt" if "caption" in hears else "leave the label out"
         raise UsageError(f"This model was trained without labels; {instead}.")
-    for name in ("truncation", "temperature", "top_k"):
-        if name not in hears and getattr(request, name) is not None:
-            raise UsageError(f"This model has no {name}; leave it out.")
+    for name, sense, told in TOLD:
+        if sense not in hears and getattr(request, name) is not None:
+            raise UsageError(f"This model {told}; leave it out.")
+
+
+TOLD = (
+    ("truncation", "truncation", "has no truncation"),
+    ("temperature", "temperature", "has no temperature"),
+    ("top_k", "top_k", "has no top_k"),
+    ("original", "frame", "is not told the size of pictures before they were scaled"),
+    ("crop", "frame", "is not told how pictures were cropped"),
+    ("aesthetic", "aesthetic", "is not told how beautiful pictures are"),
+)
+"""Fields of a request for new pictures, the sense without which a system cannot follow, and what to say."""

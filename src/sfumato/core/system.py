@@ -173,6 +173,11 @@ class System(nn.Module, abc.ABC, Generic[R]):
         return None
 
     @property
+    def can(self) -> tuple[type[Request], ...]:
+        """The requests that this very model serves: those of its kind, unless its weights are for others."""
+        return self.tasks
+
+    @property
     def hears(self) -> frozenset[str]:
         """What of a request it follows: ``label``, ``caption``, or nothing."""
         return frozenset()

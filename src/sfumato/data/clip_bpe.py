@@ -127,14 +127,33 @@ class ClipTokenizer:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Numbers between a first and a last mark, filled up to ``length``; what is cut off is counted."""
-        room, rows, dropped = self.length - 2, [], []
+        rows, dropped = [], []
         for text in texts:
             found = list(self.numbers(text[:LONGEST_TEXT]))
-            row = [self.bos, *found[:room], self.eos]
-            rows.append(row + [self.pad] * (self.length - len(row)))
-            dropped.append(max(len(found) - room, 0) + len(text[LONGEST_TEXT:].split()))
+            rows.append(self.row(found[: self.room]))
+            dropped.append(max(len(found) - self.room, 0) + len(text[LONGEST_TEXT:].split()))
         tokens = torch.tensor(rows, dtype=torch.long).view(len(rows), self.length)
         return Encoded(tokens, torch.tensor(dropped, dtype=torch.long))
+
+    @property
+    def room(self) -> int:
+        """Most tokens of a text in a row."""
+        return self.length - 2
+
+    @property
+    def first(self) -> int:
+        """The place in a row where the text begins."""
+        return 1
+
+    @property
+    def unknown_number(self) -> None:
+        """Every byte has its token, so that nothing is unknown."""
+        return None
+
+    def row(self, numbers: Sequence[int]) -> list[int]:
+        """Numbers between a first and a last mark, filled up to ``length``."""
+        row = [self.bos, *numbers, self.eos]
+        return row + [self.pad] * (self.length - len(row))
 
     def lost(self, text: str) -> str:
         """The end of a text that does not fit."""

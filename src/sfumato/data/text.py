@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -76,15 +77,42 @@ class WordTokenizer:
         """How many different tokens there are, padding and the unknown word among them."""
         return len(self.vocabulary) + len(_SPECIAL)
 
+    @property
+    def room(self) -> int:
+        """Most words of a row."""
+        return self.length
+
+    @property
+    def first(self) -> int:
+        """The place in a row where the text begins."""
+        return 0
+
+    @property
+    def unknown_number(self) -> int:
+        """What stands for a word that is not in the vocabulary."""
+        return UNKNOWN
+
+    def numbers(self, text: str) -> Iterator[int]:
+        """Numbers of all words of a text."""
+        known = self._numbers
+        return (known.get(word, UNKNOWN) for word in words(text))
+
+    def row(self, numbers: Sequence[int]) -> list[int]:
+        """Numbers filled up to ``length``."""
+        return [*numbers, *[PAD] * (self.length - len(numbers))]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: k for k, word in enumerate(self.vocabulary, start=len(_SPECIAL))}
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Number the words; what does not fit or is not known is counted, never silent."""
-        numbers = {word: k for k, word in enumerate(self.vocabulary, start=len(_SPECIAL))}
         rows, dropped = [], []
         for text in texts:
-            found = [numbers.get(word, UNKNOWN) for word in words(text)]
-            row = found[: self.length]
-            dropped.append(len(found) - len(row) + row.count(UNKNOWN))
-            rows.append(row + [PAD] * (self.length - len(row)))
+            found = list(self.numbers(text))
+            kept = found[: self.length]
+            dropped.append(len(found) - len(kept) + kept.count(UNKNOWN))
+            rows.append(self.row(kept))
         tokens = torch.tensor(rows, dtype=torch.long).view(len(rows), self.length)
         return Encoded(tokens, torch.tensor(dropped, dtype=torch.long))
 

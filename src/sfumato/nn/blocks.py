@@ -121,11 +121,23 @@ class SpatialAttention(nn.Module):
 class SpatialTransformer(nn.Module):
     """Places as tokens that look at each other and at a context (Rombach et al. 2022, appendix E.2.1)."""
 
-    def __init__(self, width: int, heads: int, *, groups: int, depth: int, context: int, linear: bool):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        groups: int,
+        depth: int,
+        context: int,
+        linear: bool,
+        only_cross: bool = False,
+    ):
         super().__init__()
         self.norm = GroupNorm(groups, width, TOKEN_EPS)
         self.proj_in: nn.Module = Linear(width, width) if linear else Pointwise(width, width)
-        self.transformer_blocks = nn.ModuleList(TransformerBlock(width, heads, context) for _ in range(depth))
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(width, heads, context, only_cross=only_cross) for _ in range(depth)
+        )
         self.proj_out: nn.Module = zeroed(Linear(width, width) if linear else Pointwise(width, width))
 
     def forward(self, x: Float[Tensor, "b c h w"], context: Tensor | None) -> Float[Tensor, "b c h w"]:
@@ -146,12 +158,16 @@ class Pointwise(nn.Conv2d):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention where there is a context, and a gated feed-forward layer."""
+    """Self-attention, cross-attention where there is a context, and a gated feed-forward layer.
 
-    def __init__(self, width: int, heads: int, context: int):
+    With ``only_cross`` the first attention reads the context as well.
+    """
+
+    def __init__(self, width: int, heads: int, context: int, *, only_cross: bool = False):
         super().__init__()
+        self.only_cross = only_cross
         self.norm1 = nn.LayerNorm(width)
-        self.attn1 = CrossAttention(width, heads, width)
+        self.attn1 = CrossAttention(width, heads, context if only_cross else width)
         self.norm2 = nn.LayerNorm(width) if context else None
         self.attn2 = CrossAttention(width, heads, context) if context else None
         self.norm3 = nn.LayerNorm(width)
@@ -159,7 +175,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b l d"], context: Tensor | None) -> Float[Tensor, "b l d"]:
         seen = self.norm1(x)
-        x = x + self.attn1(seen, seen)
+        x = x + self.attn1(seen, context if self.only_cross and context is not None else seen)
         if self.norm2 is not None and self.attn2 is not None and context is not None:
             x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -42,9 +44,17 @@ class Encoder(nn.Module):
         self, x: Float[Tensor, "b l d"], mask: Float[Tensor, "l l"] | None = None, *, skip: int = 0
     ) -> Float[Tensor, "b l d"]:
         """All layers but the last ``skip``; ``mask`` as in ``attention``."""
-        for layer in self.layers[: len(self.layers) - skip]:
-            x = layer(x, mask)
+        *_, x = islice(self.states(x, mask), 1 + len(self.layers) - skip)
         return x
+
+    def states(
+        self, x: Float[Tensor, "b l d"], mask: Float[Tensor, "l l"] | None = None
+    ) -> Iterator[Float[Tensor, "b l d"]]:
+        """What goes into the first layer, then what comes out of each."""
+        yield x
+        for layer in self.layers:
+            x = layer(x, mask)
+            yield x
 
 
 class _Layer(nn.Module):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +30,10 @@ class ClipTextConfig:
     eps: float = 1e-5
     skip: int = 0
     """Layers at the end that are passed over; 1 gives the penultimate layer, as SD 2.x reads it."""
+    projection: int = 0
+    """Width of the projected text (``pooled``); 0 means that there is no projection."""
+    end: int = 49407
+    """The token that ends a text; what the tower says there stands for the text."""
 
 
 class ClipText(nn.Module):
@@ -40,19 +46,36 @@ class ClipText(nn.Module):
         super().__init__()
         self.config = config
         self.text_model = _Tower(config)
+        self.text_projection = (
+            nn.Linear(config.width, config.projection, bias=False) if config.projection else None
+        )
         embeddings = self.text_model.embeddings
         nn.init.normal_(embeddings.token_embedding.weight, std=0.02)
         nn.init.normal_(embeddings.position_embedding.weight, std=0.01)
         initialise(self.text_model.encoder, config)
+        if self.text_projection is not None:
+            nn.init.normal_(self.text_projection.weight, std=config.width**-0.5)
 
     def forward(self, tokens: Int[Tensor, "b l"]) -> Float[Tensor, "b l d"]:
         """States of the last layer that is not skipped, after the final norm."""
+        *_, x = islice(self.states(tokens), 1 + self.config.layers - self.config.skip)
+        return self.text_model.final_layer_norm(x)
+
+    def states(self, tokens: Int[Tensor, "b l"]) -> Iterator[Float[Tensor, "b l d"]]:
+        """What goes into the first layer, then what comes out of each; no final norm."""
         model = self.text_model
         length = tokens.shape[1]
         x = model.embeddings.token_embedding(tokens) + model.embeddings.position_embedding.weight[:length]
         mask = torch.full((length, length), float("-inf"), dtype=x.dtype, device=x.device).triu(1)
-        x = model.encoder(x, mask, skip=self.config.skip)
-        return model.final_layer_norm(x)
+        yield from model.encoder.states(x, mask)
+
+    def pooled(self, last: Float[Tensor, "b l d"], tokens: Int[Tensor, "b l"]) -> Float[Tensor, "b p"]:
+        """What stands for a whole text: the last layer's state at its first ``end``, normed and projected
+        (section 2.4)."""
+        ends = (tokens == self.config.end).int().argmax(1)
+        read = last[torch.arange(len(last), device=last.device), ends]
+        read = self.text_model.final_layer_norm(read)
+        return read if self.text_projection is None else self.text_projection(read)
 
 
 class _Tower(nn.Module):

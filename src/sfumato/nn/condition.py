@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -30,6 +30,14 @@ class Condition:
     def stack(self, other: Condition) -> Condition:
         """Both conditions as one batch, mine first."""
         return self._with(other, lambda mine, theirs: torch.cat([mine, theirs]))
+
+    def take(self, rows: Int[Tensor, " n"]) -> Condition:
+        """The condition of these rows, in this order."""
+        return self._with(self, lambda mine, _: mine[rows.to(mine.device)])
+
+    def silent(self) -> Condition:
+        """Zeros in place of all that is told."""
+        return self._with(self, lambda mine, _: torch.zeros_like(mine))
 
     def to(self, like: Tensor) -> Condition:
         """On the device and in the dtype of ``like``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -35,6 +35,7 @@ class LevelShape:
     attend: bool
     heads: int
     depth: int
+    only_cross: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class UNetConfig:
     """Transformer blocks of each attention; 0 is the plain attention of DDPM and ADM."""
     context: int = 0
     """Width of ``Condition.tokens``, which transformers read; 0 means they read nothing."""
+    only_cross: tuple[bool, ...] = (False,)
+    """Which levels' transformers read the context twice, never themselves (Stable Diffusion's upscaler)."""
     linear_projection: bool = False
     """Whether transformers project by linear layers (Stable Diffusion 2) or by 1 x 1 convolutions (1.x)."""
     middle_attention: bool = True
@@ -85,7 +88,7 @@ class UNetConfig:
     """Side of the squares of pixels folded into channels before the first convolution; 1 folds nothing."""
 
     def __post_init__(self) -> None:
-        for name in ("blocks", "attend", "heads", "depth"):
+        for name in ("blocks", "attend", "heads", "depth", "only_cross"):
             if (count := len(getattr(self, name))) not in (1, len(self.widths)):
                 raise UsageError(
                     f"UNetConfig.{name} has {count} entries for {len(self.widths)} levels; "
@@ -115,13 +118,14 @@ class UNetConfig:
         def spread(values: tuple[int, ...]) -> tuple[int, ...]:
             return values * len(self.widths) if len(values) == 1 else values
 
+        only_cross = spread(self.only_cross)
+
         counts = spread(self.heads)
         if self.head_width:
             counts = tuple(max(width // self.head_width, 1) for width in self.widths)
-        rows = zip(
-            self.widths, spread(self.blocks), spread(self.attend), counts, spread(self.depth), strict=True
-        )
-        return tuple(LevelShape(w, n, bool(a), h, d) for w, n, a, h, d in rows)
+        blocks, attend, depth = spread(self.blocks), spread(self.attend), spread(self.depth)
+        rows = zip(self.widths, blocks, attend, counts, depth, only_cross, strict=True)
+        return tuple(LevelShape(w, n, bool(a), h, d, bool(o)) for w, n, a, h, d, o in rows)
 
 
 class Encoder(nn.Module):
@@ -145,7 +149,7 @@ class Encoder(nn.Module):
             Down(config, level, before, emb, halve=i + 1 < len(config.levels))
             for i, (level, before) in enumerate(zip(config.levels, befores, strict=False))
         )
-        self.mid_block = Middle(config, last, emb)
+        self.mid_block = Middle(config, replace(last, only_cross=False), emb)
 
     def encode(
         self, x: Float[Tensor, "b c h w"], clock: Float[Tensor, " b"], cond: Condition
@@ -358,4 +362,5 @@ def _attention(config: UNetConfig, level: LevelShape) -> SpatialAttention | Spat
         depth=level.depth,
         context=config.context,
         linear=config.linear_projection,
+        only_cross=level.only_cross,
     )

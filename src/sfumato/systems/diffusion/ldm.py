@@ -11,46 +11,39 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from sfumato.compat.diffusers import StableDiffusionFolder
 from sfumato.compat.part import Weights, fill
-from sfumato.compat.schedulers import SchedulerSpec, Walk, process_of, spec_of, walk
+from sfumato.compat.schedulers import SchedulerSpec, Walk, process_of, spec_of, switch_of, walk
+from sfumato.compat.stable_diffusion import KINDS, Beside, StableDiffusionFolder
 from sfumato.core import guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
-from sfumato.core.generate import in_turn
 from sfumato.core.process import Karras, Process, Spacing
-from sfumato.core.request import Event, Generate, Images, Progress, in_parts
+from sfumato.core.request import Edit, Event, Generate, Images, Progress, Request, Upscale, Vary, in_parts
 from sfumato.core.rng import Rng
-from sfumato.core.steps import Solver
+from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts, said_of
-from sfumato.data.text import WordTokenizer, left_out, vocabulary_of
+from sfumato.data.prompt import Tokenizer
+from sfumato.data.text import vocabulary_of
 from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
-from sfumato.nn.clip_text import ClipText, ClipTextConfig
-from sfumato.nn.condition import Condition
-from sfumato.nn.transformer import DiT, DiTConfig, Words, WordsConfig
+from sfumato.nn.clip_pair import ClipPair, ClipPairConfig
+from sfumato.nn.clip_text import ClipTextConfig
+from sfumato.nn.transformer import DiT, DiTConfig, WordsConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.systems.autoencoders import kl
+from sfumato.systems.diffusion.starts import Given, Latents, asked_of
+from sfumato.systems.diffusion.words import Heard, Reader, TextConfig
 
 CELLS_AT_ONCE = 4096
 """Latent cells sampled together where a model from diffusers does not say: one picture of 512 x 512."""
-
-
-@runtime_checkable
-class Tokenizer(Protocol):
-    """Texts to numbers."""
-
-    def encode(self, texts: Sequence[str]) -> tuple[Int[Tensor, "n l"], Int[Tensor, " n"]]:
-        """Numbers of the tokens, and how many words or tokens of each text they leave out."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class LDMConfig:
     width: int = 64
     """Pixels."""
     first_stage: AutoencoderConfig = kl.SMALL
-    text: WordsConfig | ClipTextConfig = WordsConfig()
+    text: TextConfig = WordsConfig()
     network: DiTConfig | UNetConfig = DiTConfig()
     process: Process = Process(Karras(mean=1.2, std=1.2))
     predicts: Predicts = "edm"
@@ -77,25 +70,31 @@ class LDMConfig:
     """Pictures sampled at a time."""
     scheduler: SchedulerSpec | None = None
     """How a model from diffusers spreads its steps; ``spacing`` then counts only in requests."""
+    beside: Beside = "nothing"
+    """What the denoiser sees besides: a mask with the latents of what is outside it, or a small picture."""
+    augmentation: Process = Process()
+    """How a small picture is noised before it is seen."""
 
 
-class LDM(System[Generate]):
+class LDM(System[Request]):
     """A text tower and a denoiser over the latents of a frozen autoencoder."""
 
-    tasks = (Generate,)
+    tasks = (Generate, Vary)
     Config = LDMConfig
-    pipelines = ("StableDiffusionPipeline",)
+    pipelines = tuple(KINDS)
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(self, config: LDMConfig, tokenizer: Tokenizer | None = None):
-        """``tokenizer`` is needed for CLIP's text tower alone; a tower of words brings its own."""
+    def __init__(self, config: LDMConfig, tokenizers: Sequence[Tokenizer] = ()):
+        """``tokenizers`` are needed for CLIP's text towers alone; a tower of words brings its own."""
         super().__init__()
         self.config = config
         latents = config.first_stage.latent_channels
         self.first_stage = Autoencoder(config.first_stage).requires_grad_(False)
-        self.text, self.tokenizer = _text_side(config.text, tokenizer)
+        self.reader = Reader.of(config.text, tokenizers)
+        self.text = self.reader.text
         self.notes: tuple[str, ...] = ()
+        self.refiner: tuple[LDM, float] | None = None
         self.denoiser = Denoiser(_network(config), config.process, config.predicts)
         self.register_buffer("latent_mean", torch.zeros(latents, 1, 1))
         self.register_buffer("latent_std", torch.ones(latents, 1, 1))
@@ -140,7 +139,7 @@ class LDM(System[Generate]):
                 mean, logvar = self.first_stage.encode(batch["image"].to(self.device))
             means.append(mean.half().cpu())
             stds.append((logvar.float() / 2).exp().half().cpu())
-            ids.append(self.tokenizer.encode(said_of(batch, data.facts))[0])
+            ids.append(self.reader.encode(said_of(batch, data.facts)))
         mean, std = torch.cat(means), torch.cat(stds)
         axes = (0, 2, 3)
         self.latent_mean.copy_(mean.float().mean(axes, keepdim=True)[0])
@@ -155,45 +154,70 @@ class LDM(System[Generate]):
         z = mean + std * rng.normal(*mean.shape[1:]).to(mean)
         z = (z - self.latent_mean) / self.latent_std
         keep = (rng.uniform() >= self.config.drop).to(z.device)
-        nothing = self.tokenizer.encode([""])[0].to(z.device)
-        cond = self._read(torch.where(keep[:, None], batch["ids"], nothing))
+        nothing = self.reader.encode([""]).to(z.device)
+        cond = self.reader.read(torch.where(keep[:, None], batch["ids"], nothing))
         t = self.config.process.schedule.times(rng)
         yield Loss.sum("denoiser", mse=self.denoiser.loss(z, t, cond, rng))
 
-    def run(self, request: Generate) -> Iterator[Event]:
-        return in_parts(self._serve, request, self.config.chunk, self.hears)
+    def run(self, request: Request) -> Iterator[Event]:
+        """New pictures, or others in place of given ones."""
+        c, first = self.config, request.seed
+        asked, begin = asked_of(request, c.first_stage.factor, c.augmentation, self.denoiser.network.config)
+
+        def serve(part: Generate) -> Iterator[Event]:
+            start = part.seed - first
+            return self._serve(part, begin(range(start, start + part.count)))
+
+        return in_parts(serve, asked, c.chunk, self.hears)
+
+    @property
+    def can(self) -> tuple[type[Request], ...]:
+        return {"nothing": self.tasks, "masked": (Edit,), "small": (Upscale,)}[self.config.beside]
 
     @property
     def hears(self) -> frozenset[str]:
-        return frozenset({"caption"})
+        text, more = self.config.text, self.refiner[0].hears if self.refiner else frozenset()
+        if isinstance(text, ClipPairConfig):
+            more |= {"frame"} | ({"aesthetic"} if text.numbers == "aesthetic" else set())
+        return more | {"caption"}
 
     def preview(self, count: int, seed: int) -> Generate:
         return Generate(count=count, seed=seed, prompt=PREVIEW_PROMPTS if self._knows_shapes() else "")
 
     @torch.no_grad()
-    def _serve(self, request: Generate) -> Iterator[Event]:
-        c, count = self.config, request.count
-        prompts = in_turn(
-            (request.prompt,) if isinstance(request.prompt, str) else request.prompt, range(count)
-        )
-        wanted, lost = self.tokenizer.encode(prompts)
-        unwanted, _ = self.tokenizer.encode([request.negative] * count)
-        rng = Rng.sampling(request.seed, count)
-        shape = _latent_shape(c, request.height or c.height, request.width or c.width)
-        z = c.process.prior(torch.empty(count, *shape, device=self.device), rng)
-        denoise = guidance.classifier_free(
+    def _serve(self, request: Generate, given: Given) -> Iterator[Event]:
+        c, rng = self.config, Rng.sampling(request.seed, request.count)
+        size = request.height or c.height, request.width or c.width
+        shape = _latent_shape(c, *size)
+        solver, (times, scale) = self._walk(request)
+
+        def prior(rng: Rng) -> Tensor:
+            like = torch.empty(len(rng), *shape, device=self.device)
+            return scale * c.process.prior(like, rng)
+
+        times = given.times(times)
+        z, spatial, vector = given.start(Latents(self._encode, prior, c.process), times, rng)
+        heard = self.reader.hear(request, size).beside(spatial, vector)
+        denoise = self._guided(request, heard)
+        if self.refiner is not None:
+            refiner, switch = self.refiner
+            again = refiner.reader.hear(request, size).beside(spatial, vector)
+            denoise = guidance.experts(denoise, refiner._guided(request, again), switch)
+        for step in solver(denoise, c.process, z, times, rng=rng):
+            yield Progress(1 - step.t / float(times[0]), partial(self._decode, step.x0))
+        pixels = given.finished(self._decode(step.x))
+        yield Images(pixels, captions=heard.prompts, notes=heard.notes + self.notes)
+
+    def _guided(self, request: Generate, heard: Heard) -> Denoise:
+        return guidance.composed(
             self.denoiser,
-            self._read(wanted),
-            self._read(unwanted),
-            request.guided(c.guidance),
+            heard.conds,
+            heard.shares,
+            heard.null,
+            request.guided(self.config.guidance),
             request.guidance_interval,
             request.guidance_rescale,
         )
-        solver, (times, start) = self._walk(request)
-        for step in solver(denoise, c.process, start * z, times, rng=rng):
-            yield Progress(1 - step.t, partial(self._decode, step.x0))
-        notes = left_out(prompts, lost) + self.notes
-        yield Images(self._decode(step.x), captions=tuple(prompts), notes=notes)
 
     def _walk(self, request: Generate) -> tuple[Solver, Walk]:
         c, name, steps = self.config, request.solver or self.config.solver, request.steps or self.config.steps
@@ -209,17 +233,32 @@ class LDM(System[Generate]):
         latent = (z * self.latent_std + self.latent_mean).to(self.dtype)
         return self.first_stage.decode(latent).float().clamp(-1, 1)
 
-    def _read(self, ids: Int[Tensor, "b l"]) -> Condition:
-        read = self.text(ids.to(self.device))
-        if isinstance(self.text, ClipText):
-            return Condition(tokens=read)
-        tokens, pooled = read
-        return Condition(tokens=tokens, vector=pooled)
+    @torch.no_grad()
+    def _encode(self, images: Float[Tensor, "b c h w"], rng: Rng) -> Float[Tensor, "b z i j"]:
+        mean, logvar = self.first_stage.encode(images.to(self.device, self.dtype))
+        drawn = mean.float() + (logvar.float() / 2).exp() * rng.normal(*mean.shape[1:]).to(mean.device)
+        return (drawn - self.latent_mean) / self.latent_std
+
+    def refined(self, refiner: LDM, at: float = 0.8) -> LDM:
+        """This system with another for the end of the way: from the share ``at`` of it, where little noise is
+        left, ``refiner`` denoises (SDXL's ensemble of experts)."""
+        c = self.config
+        if not 0 < at < 1 or refiner.config.first_stage.latent_channels != c.first_stage.latent_channels:
+            raise UsageError(
+                f"A refiner takes over at a share between 0 and 1 of the way, got {at}, and works in the "
+                "latents of the base; take one of the same family."
+            )
+        self.refiner = refiner, switch_of(c.scheduler, at)
+        return self
 
     @classmethod
     def from_diffusers(cls, folder: Path) -> LDM:
-        """Stable Diffusion 1.x or 2.x, from a folder of diffusers' ``StableDiffusionPipeline``."""
-        found = StableDiffusionFolder.read(folder)
+        """Stable Diffusion 1.x and 2.x, their inpainting and upscaling models, SDXL and its refiner."""
+        return cls.from_parts(StableDiffusionFolder.read(folder))
+
+    @classmethod
+    def from_parts(cls, found: StableDiffusionFolder) -> LDM:
+        """The system of networks in diffusers' words, wherever they were read."""
         cells = found.height * found.width // found.vae.factor**2
         config = LDMConfig(
             height=found.height,
@@ -230,15 +269,17 @@ class LDM(System[Generate]):
             process=process_of(found.scheduler),
             predicts=found.scheduler.predicts,
             solver=found.scheduler.solver,
-            steps=50,
-            guidance=7.5,
+            steps=found.kind.steps,
+            guidance=found.kind.guidance,
             chunk=max(1, min(64, CELLS_AT_ONCE // cells)),
             scheduler=found.scheduler,
+            beside=found.kind.beside,
+            augmentation=process_of(found.schedulers.get("low_res_scheduler", found.scheduler)),
         )
         with torch.device("meta"):
-            system = cls(config, found.tokenizer)
+            system = cls(config, tuple(found.tokenizers.values()))
         system.notes = found.notes
-        for name, module in system._parts().items():
+        for name, module in system.parts().items():
             fill(module, found.weights[name])
         latents = found.vae.latent_channels
         system.latent_mean = torch.zeros(latents, 1, 1)
@@ -246,14 +287,10 @@ class LDM(System[Generate]):
         return system
 
     def to_diffusers(self, folder: Path) -> None:
-        """A folder that diffusers' ``StableDiffusionPipeline`` opens."""
-        c, network, words = self.config, self.denoiser.network, self.tokenizer
-        std = self.latent_std.flatten()
-        if (
-            isinstance(network, DiT)
-            or isinstance(c.text, WordsConfig)
-            or not isinstance(words, ClipTokenizer)
-        ):
+        """A folder that diffusers' pipeline for this kind of model opens."""
+        c, std = self.config, self.latent_std.flatten()
+        words = [t for t in self.reader.tokenizers if isinstance(t, ClipTokenizer)]
+        if isinstance(c.network, DiTConfig) or isinstance(c.text, WordsConfig) or not words:
             raise UsageError(
                 "diffusers' text-to-image pipeline has a U-Net and CLIP's text tower; this model has a "
                 "diffusion transformer or a vocabulary of its own, so it cannot be exported."
@@ -263,22 +300,28 @@ class LDM(System[Generate]):
                 "diffusers rescales all channels of a latent alike; this model does not, "
                 "so it cannot be exported."
             )
-        scheduler = c.scheduler or spec_of(c.process, c.solver, c.predicts)
-        StableDiffusionFolder(
-            unet=network.config,
+        schedulers = {"scheduler": c.scheduler or spec_of(c.process, c.solver, c.predicts)}
+        if c.beside == "small":
+            schedulers["low_res_scheduler"] = spec_of(c.augmentation, "ancestral", "eps")
+        StableDiffusionFolder.of(
+            c.text,
+            words,
+            c.beside,
+            unet=self.denoiser.network.config,
             vae=c.first_stage,
-            text=c.text,
             scale=1 / float(std[0]),
-            scheduler=scheduler,
-            tokenizer=words,
+            schedulers=schedulers,
             height=c.height,
             width=c.width,
-            weights={name: Weights(module.state_dict()) for name, module in self._parts().items()},
+            weights={name: Weights(module.state_dict()) for name, module in self.parts().items()},
         ).write(folder)
 
-    def _parts(self) -> dict[str, nn.Module]:
+    def parts(self) -> dict[str, nn.Module]:
         """The networks by diffusers' names."""
-        return {"unet": self.denoiser.network, "vae": self.first_stage, "text_encoder": self.text}
+        texts = {"text_encoder": self.text}
+        if isinstance(self.text, ClipPair):
+            texts = dict(self.text.named_children())
+        return {"unet": self.denoiser.network, "vae": self.first_stage, **texts}
 
     def _knows_shapes(self) -> bool:
         text = self.config.text
@@ -294,31 +337,16 @@ PREVIEW_PROMPTS = (
 )
 
 
-def _text_side(
-    config: WordsConfig | ClipTextConfig, tokenizer: Tokenizer | None
-) -> tuple[nn.Module, Tokenizer]:
-    if isinstance(config, WordsConfig):
-        tower: nn.Module = Words(config)
-        return tower, WordTokenizer(config.vocabulary, config.length)
-    if tokenizer is None:
-        raise UsageError("CLIP's text tower needs its tokenizer; open the folder that holds both.")
-    return ClipText(config), tokenizer
-
-
 def _network(config: LDMConfig) -> DiT | UNet:
-    latents, words = config.first_stage.latent_channels, isinstance(config.text, WordsConfig)
-    pooled = config.text.width if words else 0
+    latents, text = config.first_stage.latent_channels, config.text
+    pooled = 0
+    if not isinstance(text, ClipTextConfig):
+        pooled = text.vector if isinstance(text, ClipPairConfig) else text.width
     if isinstance(config.network, DiTConfig):
-        return DiT(replace(config.network, channels=latents, tokens=config.text.width, vector=pooled))
-    return UNet(
-        replace(
-            config.network,
-            in_channels=latents,
-            out_channels=latents,
-            context=config.text.width,
-            vector=pooled,
-        )
-    )
+        return DiT(replace(config.network, channels=latents, tokens=text.width, vector=pooled))
+    beside = {"nothing": 0, "masked": 1 + latents, "small": config.first_stage.channels}[config.beside]
+    ends = {"in_channels": latents + beside, "out_channels": latents}
+    return UNet(replace(config.network, **ends, context=text.width, vector=pooled))
 
 
 def _latent_shape(config: LDMConfig, height: int, width: int) -> tuple[int, int, int]:

@@ -1,0 +1,139 @@
+"""What latent diffusion hears: prompts, weighed and mixed, as conditions for its denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from sfumato.core.generate import Generate, in_turn
+from sfumato.data.prompt import Piece, Tokenizer, mixture, rows_needed, spoken
+from sfumato.data.text import WordTokenizer, left_out
+from sfumato.errors import UsageError
+from sfumato.nn.clip_pair import ClipPair, ClipPairConfig
+from sfumato.nn.clip_text import ClipText, ClipTextConfig
+from sfumato.nn.condition import Condition
+from sfumato.nn.transformer import Words, WordsConfig
+
+TextConfig = WordsConfig | ClipTextConfig | ClipPairConfig
+
+BEAUTY, UGLINESS = 6.0, 2.5
+"""Aesthetic scores that SDXL's refiner is told with the prompt and with the negative prompt."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a denoiser is told for some pictures."""
+
+    prompts: tuple[str, ...]
+    conds: tuple[Condition, ...]
+    """One for each prompt of the mixture that names most."""
+    shares: tuple[Float[Tensor, "b 1 1 1"], ...]
+    """How much each counts; they sum up to 1."""
+    null: Condition
+    notes: tuple[str, ...]
+    """What was not understood."""
+
+    def beside(self, spatial: Tensor | None, vector: Tensor | None) -> Heard:
+        """The same, and with every condition what else there is to know."""
+
+        def more(cond: Condition) -> Condition:
+            return replace(cond, spatial=spatial, vector=cond.vector if vector is None else vector)
+
+        return replace(self, conds=tuple(more(cond) for cond in self.conds), null=more(self.null))
+
+
+class Reader:
+    """A text tower, or two, with their tokenizers. The tower is the system's, which moves and saves it."""
+
+    def __init__(self, text: nn.Module, tokenizers: Sequence[Tokenizer]):
+        self.text, self.tokenizers = text, tuple(tokenizers)
+
+    @classmethod
+    def of(cls, config: TextConfig, tokenizers: Sequence[Tokenizer] = ()) -> Reader:
+        """A new tower; CLIP's need ``tokenizers``, one of words brings its own."""
+        match config:
+            case WordsConfig():
+                return cls(Words(config), [WordTokenizer(config.vocabulary, config.length)])
+            case _ if not tokenizers:
+                raise UsageError("CLIP's text tower needs its tokenizer; open the folder that holds both.")
+            case ClipTextConfig():
+                return cls(ClipText(config), tokenizers)
+            case ClipPairConfig():
+                return cls(ClipPair(config), tokenizers)
+
+    def encode(self, texts: Sequence[str]) -> Int[Tensor, "n m"]:
+        """Tokens for each tower, one after the other."""
+        return torch.cat([tokenizer.encode(texts)[0] for tokenizer in self.tokenizers], 1)
+
+    def read(self, ids: Int[Tensor, "n m"]) -> Condition:
+        """What the tower makes of tokens: one vector a token, and perhaps one for the whole text."""
+        said = self.text(ids.to(next(self.text.parameters()).device))
+        if isinstance(self.text, ClipText):
+            return Condition(tokens=said)
+        tokens, pooled = said
+        return Condition(tokens=tokens, vector=pooled)
+
+    def hear(self, request: Generate, size: tuple[int, int]) -> Heard:
+        """The conditions of a request for pictures of this height and width."""
+        count = request.count
+        given = (request.prompt,) if isinstance(request.prompt, str) else request.prompt
+        prompts = in_turn(given, range(count))
+        mixtures = [mixture(prompt) for prompt in prompts]
+        most = max(len(parts) for parts in mixtures)
+        columns = [
+            [parts[k] if k < len(parts) else Piece("", 0.0) for parts in mixtures] for k in range(most)
+        ]
+        texts = list(dict.fromkeys(piece.text for column in columns for piece in column))
+        said, notes = self._say([*texts, request.negative], request.chunked)
+        places = {text: i for i, text in enumerate(texts)}
+        conds = [said.take(torch.tensor([places[piece.text] for piece in column])) for column in columns]
+        shares = [torch.tensor([piece.weight for piece in column]).view(-1, 1, 1, 1) for column in columns]
+        null = said.take(torch.full((count,), len(texts)))
+        if isinstance(self.text, ClipPair) and self.text.config.silent and not request.negative:
+            null = null.silent()
+        return Heard(
+            tuple(prompts),
+            tuple(self._placed(cond, request, size, request.aesthetic or BEAUTY) for cond in conds),
+            tuple(share.to(_like(said)) for share in shares),
+            self._placed(null, request, size, UGLINESS),
+            notes,
+        )
+
+    def _placed(self, said: Condition, request: Generate, size: tuple[int, int], score: float) -> Condition:
+        """With what SDXL is told of the picture besides (Podell et al. 2023, section 2.2)."""
+        if not isinstance(self.text, ClipPair) or said.vector is None:
+            return said
+        frame = (*(request.original or size), *(request.crop or (0, 0)))
+        last = size if self.text.config.numbers == "frame" else (score,)
+        return replace(said, vector=self.text.vector(said.vector, [float(n) for n in (*frame, *last)]))
+
+    def _say(self, texts: Sequence[str], chunked: bool) -> tuple[Condition, tuple[str, ...]]:
+        """Texts as the tower reads them, weighed, and what it could not."""
+        rows = max(rows_needed(tokenizer, texts) for tokenizer in self.tokenizers) if chunked else 1
+        said = [spoken(tokenizer, texts, rows) for tokenizer in self.tokenizers]
+        read = self.read(torch.cat([one.ids for one in said], 2).flatten(0, 1))
+        tokens, vector, weights = read.tokens, read.vector, said[0].weights.flatten(1)
+        assert tokens is not None
+        tokens = tokens.unflatten(0, (-1, rows)).flatten(1, 2)
+        if (weights != 1).any():
+            tokens = self._weighed(tokens, weights, rows)
+        if vector is not None:
+            vector = vector.unflatten(0, (-1, rows))[:, 0]
+        return Condition(tokens=tokens, vector=vector), left_out(texts, said[0].dropped)
+
+    def _weighed(self, tokens: Tensor, weights: Tensor, rows: int) -> Tensor:
+        """Each token as far as its weight says on the way from what an empty text has in its place: 0 unsays
+        it, 1 is plain, more says it louder."""
+        nothing = self.read(self.encode([""])).tokens
+        assert nothing is not None
+        nothing = nothing.repeat(1, rows, 1)
+        return nothing + weights.to(tokens)[:, :, None] * (tokens - nothing)
+
+
+def _like(said: Condition) -> Tensor:
+    assert said.tokens is not None
+    return said.tokens
