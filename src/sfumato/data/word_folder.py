@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from sfumato.data.dataset import Facts
-from sfumato.data.folder import MAX_BAD, MEMORY, THREADS, Unreadable, fingerprint
+from sfumato.data.pictures import MAX_BAD, MEMORY, THREADS, Unreadable, fingerprint
 from sfumato.data.frame import RATIO, framed
 from sfumato.data.labelled import check_split
 from sfumato.data.letters import characters_of
