@@ -58,7 +58,7 @@ def style(number: int) -> Style:
     palette = _palette(dice)
     period = 7 * 2 ** dice.uniform(0, 1.6)
     return Style(
-        number, kind, palette, period, dice.uniform(0, math.pi), dice.random(), dice.choice((0, 0.02, 0.05))
+        number, kind, palette, period, dice.uniform(0, math.pi), dice.random(), dice.choice((0.0, 0.02, 0.05))
     )
 
 
