@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 
-from sfumato.core.request import Generate, Vary
+from sfumato.core.request import Vary
 from sfumato.core.rng import Rng
 from sfumato.errors import UsageError
 from sfumato.systems.diffusion.ldm import LDM

@@ -34,6 +34,8 @@ VERBS = {
     "vary": Verb("vary", "Make pictures that are like a given one, and not the same."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
     "letters": Verb("letters", "Write a text in fonts that a system has learned, or between them."),
+    "stylize": Verb("stylize", "Paint pictures anew in the style of others.", open=True),
+    "dream": Verb("dream", "Let a network dream upon pictures, or fall into them as a film.", open=True),
     "upscale": Verb("upscale", "Make pictures larger, with detail that was not there."),
     "read": Verb("read", "Read the words in pictures, with how sure the reader is."),
     "reconstruct": Verb("reconstruct", "Send pictures through an autoencoder and back."),

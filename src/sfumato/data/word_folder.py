@@ -14,10 +14,10 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from sfumato.data.dataset import Facts
-from sfumato.data.pictures import MAX_BAD, MEMORY, THREADS, Unreadable, fingerprint
 from sfumato.data.frame import RATIO, framed
 from sfumato.data.labelled import check_split
 from sfumato.data.letters import characters_of
+from sfumato.data.pictures import MAX_BAD, MEMORY, THREADS, Unreadable, fingerprint
 from sfumato.data.scan import Entry, scan
 from sfumato.errors import DataError, UsageError
 from sfumato.images import PictureError, from_levels, measure, open_image, to_tensor
