@@ -169,7 +169,10 @@ def test_a_network_of_the_user_s_is_kept_in_the_run(tmp_path):
             {"images": X[:, :1], "styles": (STYLES[0][:1],)},
             "paints pictures of 3 channels, got 1; convert them first",
         ),
-        ({"styles": (torch.zeros(3, 1, 1),)}, "A style of 1 x 1 pixels is too small to have strokes; give one"),
+        (
+            {"styles": (torch.zeros(3, 1, 1),)},
+            "A style of 1 x 1 pixels is too small to have strokes; give one",
+        ),
         ({"weights": (1.0, 2.0)}, "2 weights for 1 styles"),
         ({"masks": torch.ones(2, 1, 37, 58)}, "There are 2 masks for 1 styles; give one for each"),
         ({"masks": torch.zeros(1, 1, 37, 58)}, "A mask is 0 everywhere, so its style applies nowhere"),
