@@ -16,7 +16,7 @@ from sfumato.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from sfumato.apps.sample import Report, Source
+    from sfumato.apps.sample import Look, Report, Source
     from sfumato.core.request import Request, Result
     from sfumato.core.system import System
 
@@ -67,17 +67,28 @@ class Asked:
         size = RunFolder.open(folder).recipe.size if (folder / "config.json").exists() else None
         return cls(system, Source.of(folder, name), size, options.talk, time.monotonic())
 
+    @classmethod
+    def upon(cls, options: Asking, name: str, base: Path | None, settings: Sequence[str], what: str) -> Asked:
+        """Build a system upon another one's networks; ``settings`` are its own, for the command ``what``."""
+        from sfumato.apps import load
+        from sfumato.apps.sample import Source
+
+        system = load.upon(name, "" if base is None else base, settings, what)
+        system = load.ready(system, precision=options.precision, device=options.device)
+        where = base if base is not None and base.exists() else load.folder_of(name if base is None else base)
+        return cls(system, Source.of(where, name), None, options.talk, time.monotonic())
+
     @contextmanager
     def bar(self, doing: str) -> Iterator[Report]:
         """Shows how far something has come while inside."""
         with Bar(doing, self.talk) as bar:
             yield bar.update
 
-    def answer(self, request: Request, report: Report) -> Result:
-        """Serve a request."""
-        from sfumato.apps.sample import answer
+    def answer(self, request: Request, report: Report, look: Look | None = None) -> Result:
+        """Serve a request; ``look`` sees what there is to see on the way."""
+        from sfumato.apps.sample import answer, blind
 
-        return answer(self.system, request, report=report)
+        return answer(self.system, request, report=report, look=look or blind)
 
     def settings(self, request: Request, pixels: Tensor) -> dict[str, Any]:
         """What makes the answer again."""

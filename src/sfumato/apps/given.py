@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from sfumato import images
@@ -58,10 +59,40 @@ def listed(places: Sequence[Path]) -> list[Given]:
     return found
 
 
-def parts(given: Sequence[Given], channels: int, size: int | None, skipped: list[str]) -> Iterator[Part]:
+Reader = Callable[[Path, int, int | None], Tensor]
+"""Reads a picture with so many channels at a size."""
+
+
+def read_square(path: Path, channels: int, size: int | None) -> Float[Tensor, "c h w"]:
+    """One picture, scaled and cropped to a square unless ``size`` is None."""
+    if size is None:
+        return images.to_tensor(images.open_image(path), channels)
+    return images.to_tensor(images.fit(images.open_image(path, at_least=(size, size)), size, size), channels)
+
+
+def read_within(path: Path, channels: int, size: int | None) -> Float[Tensor, "c h w"]:
+    """One picture, scaled down until its longer side has at most ``size`` pixels."""
+    if size is None:
+        return images.to_tensor(images.open_image(path), channels)
+    image = images.open_image(path, at_least=(size, size))
+    factor = size / max(image.size)
+    if factor < 1:
+        sides = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        image = image.resize(sides, Image.Resampling.BICUBIC)
+    return images.to_tensor(image, channels)
+
+
+def parts(
+    given: Sequence[Given],
+    channels: int,
+    size: int | None,
+    skipped: list[str],
+    read: Reader = read_square,
+) -> Iterator[Part]:
     """Read pictures in their order, as many of one size together as fit.
 
-    ``size`` scales and crops them to squares; None leaves them as they are. Pictures of a folder that cannot
+    ``size`` scales and crops them to squares, unless they are ``read`` otherwise; None leaves them as they
+    are. Pictures of a folder that cannot
     be read are left out and told in ``skipped``; one that was named itself raises a ``PictureError``.
     """
     waiting: list[tuple[Given, Tensor]] = []
@@ -91,15 +122,8 @@ def _part(first: int, waiting: Sequence[tuple[Given, Tensor]]) -> Part:
     return Part(first, tuple(one for one, _ in waiting), torch.stack([pixels for _, pixels in waiting]))
 
 
-def read(path: Path, channels: int, size: int | None) -> Float[Tensor, "c h w"]:
-    """One picture, scaled and cropped to a square unless ``size`` is None."""
-    if size is None:
-        return images.to_tensor(images.open_image(path), channels)
-    return images.to_tensor(images.fit(images.open_image(path, at_least=(size, size)), size, size), channels)
-
-
 def read_all(places: Sequence[Path], asked: Asked) -> Float[Tensor, "n c h w"]:
     """Pictures at the size the model learned from, together."""
     if asked.size is None:
         raise UsageError("This model does not say at which size it learned; give a run folder")
-    return torch.stack([read(one.path, asked.system.channels, asked.size) for one in listed(places)])
+    return torch.stack([read_square(one.path, asked.system.channels, asked.size) for one in listed(places)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato import config
 from sfumato import device as devices
 from sfumato.apps import facts
+from sfumato.apps.plan import override
 from sfumato.compat.pth import SUFFIXES, read_pth
 from sfumato.core.checkpoint import RunFolder
 from sfumato.core.system import System
@@ -27,26 +28,66 @@ def load(
     """Build the system that a name or a folder stands for, with its weights, ready to run.
 
     A model that comes with the package (``"shapes"``), a run folder, a diffusers folder
-    (``model_index.json``), or a public weight file of PyTorch (``latest_net_G.pth``) or a folder of such.
+    (``model_index.json``), a public weight file of PyTorch (``latest_net_G.pth``) or a folder of such, or a
+    system that needs no training of its own (``"gatys"``).
     Raises ``UsageError`` for unknown names and ``DataError`` for folders and files that cannot be used.
     """
+    name = os.fspath(name_or_path)
+    system = upon(name) if not Path(name).exists() and stands(name) else _from_folder(folder_of(name))
+    return ready(system, precision=precision, device=device)
+
+
+def ready(system: System[Any], *, precision: devices.Precision = "auto", device: str = "auto") -> System[Any]:
+    """A system where it is to run, in the type in which it is to compute."""
     devices.setup()
     place = devices.pick(device)
-    system = _from_folder(folder_of(name_or_path)).eval()
     # At once, tensor by tensor, because every further pass would hold large models in memory twice.
     dtype = devices.dtype_of(precision, place)
-    return system.to(place, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return system.eval().to(place, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def stands(name: str) -> bool:
+    """Whether a name is that of a system which uses another's networks as they are."""
+    return name in SYSTEMS and bool(find(name, SYSTEMS, "system").stands_on)
+
+
+def upon(
+    name: str, base: str | os.PathLike[str] = "", settings: Sequence[str] = (), what: str = ""
+) -> System[Any]:
+    """A system upon another one's networks: those that come along, a run's, or a public weight file's.
+
+    ``settings`` are its own, as on the command line of the command ``what``.
+    """
+    kind = find(name, SYSTEMS, "system")
+    below = os.fspath(base) or _along(kind.stands_on)
+    if Path(below).is_file():
+        beneath = find(kind.stands_on, SYSTEMS, "system").from_file(Path(below))
+    else:
+        beneath = _from_folder(folder_of(below))
+    system: System[Any] = kind(override(kind.suited(beneath), settings, what or name))
+    system.adopt(beneath)
+    return system
+
+
+def _along(system: str) -> str:
+    """Name of the first model of a system that comes with the package."""
+    for name, folder in facts.models().items():
+        if facts.read_config(folder)["system"] == system:
+            return name
+    raise UsageError(f"No {system} comes along; train one (sfumato train {system} --out RUN) and name it")
 
 
 def folder_of(name_or_path: str | os.PathLike[str]) -> Path:
     """Where the model lies that a name or a path stands for; folders win over names.
 
-    It is a folder, or a weight file.
+    It is a folder, or a weight file; for a system that needs no training, the model it uses.
     """
     path, shipped = Path(name_or_path), facts.models()
     if path.is_dir() or (path.is_file() and path.suffix in SUFFIXES):
         return path
     name = os.fspath(name_or_path)
+    if not path.exists() and stands(name):
+        name = _along(find(name, SYSTEMS, "system").stands_on)
     if name in shipped:
         return shipped[name]
     if path.exists():

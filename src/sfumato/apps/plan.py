@@ -115,12 +115,17 @@ def new(
     """Plan a new run. ``train`` overrides fields of TrainConfig, ``settings`` (as on the command line) the
     system's own; an unknown name of anything is a ``UsageError`` with a suggestion."""
     kind, chosen, preset = find_preset(system, preset)
+    if kind.stands_on:
+        raise UsageError(
+            f"'{system}' has nothing to train: it uses a {kind.stands_on} as it is, one that comes along or "
+            f"your own; see sfumato describe {system}, or train one: sfumato train {kind.stands_on} --out RUN"
+        )
     where = data or chosen.data
     if where == "folder":
         raise UsageError(
             f"'{system} {preset}' learns from your own pictures; say where they are with --data DIR"
         )
-    config: Any = override(chosen.config, settings, f"{system} {preset}")
+    config: Any = override(chosen.config, settings, f"train {system} {preset}")
     size = size or chosen.size
     opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network, max_bad=max_bad)
     config = kind.fit(config, opened.facts)
@@ -175,10 +180,10 @@ def override(config: Any, settings: Sequence[str], what: str) -> Any:
         name = flag[2:].replace("_", "-")
         if name not in known:
             words = sorted(known | TRAINING)
-            raise UsageError(f"'{flag}' is no setting of train {what}{_hint(name, words)}")
+            raise UsageError(f"'{flag}' is no setting of {what}{_hint(name, words)}")
     if not settings:
         return config
-    return tyro.cli(type(config), default=config, args=settings, prog=f"sfumato train {what}", config=MARKERS)
+    return tyro.cli(type(config), default=config, args=settings, prog=f"sfumato {what}", config=MARKERS)
 
 
 def _flags(settings: Mapping[str, Any]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from sfumato.apps.given import Part
-    from sfumato.apps.sample import Report
+    from sfumato.apps.given import Part, Reader
+    from sfumato.apps.sample import Look, Report
     from sfumato.apps.sheet import Cell
     from sfumato.core.request import Images, Request
 
@@ -93,18 +93,25 @@ def remake(
     heads: Sequence[str] = ("before", "after"),
     shown: Callable[[Tensor, Tensor], Sequence[Image]] = side_by_side,
     side: int = SIDE,
+    read: Reader | None = None,
+    look: Look | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> Remade:
-    """Ask for every picture, write one PNG each as it comes, and in the end sheet.png."""
+    """Ask for every picture, write one PNG each as it comes, and in the end sheet.png.
+
+    ``read`` brings pictures to the size, if it is not to be a square; ``look`` sees what there is to see on
+    the way; what is ``told`` stands among the settings.
+    """
     from sfumato.apps import given
     from sfumato.core.request import Images
 
     listed, made = given.listed(options.pictures), Remade()
     with asked.bar(doing) as report:
-        for part in given.parts(listed, asked.system.channels, size, made.notes):
+        for part in given.parts(listed, asked.system.channels, size, made.notes, read or given.read_square):
             done = part_of(report, part.first, len(part.given), len(listed))
-            answer = asked.answer(request_for(part), done)
+            answer = asked.answer(request_for(part), done, look)
             assert isinstance(answer, Images)
-            _write(asked, options.out, request_for, part, answer, made)
+            _write(asked, options.out, request_for, part, answer, made, told or {})
             for one, before, after in zip(part.given, part.pixels, answer.pixels, strict=True):
                 if len(made.rows) < SHOWN:
                     made.rows.append(_row(str(one.name), shown(before, after.float().cpu())))
@@ -124,6 +131,7 @@ def _write(
     part: Part,
     answer: Images,
     made: Remade,
+    told: Mapping[str, Any],
 ) -> None:
     from dataclasses import replace
 
@@ -133,7 +141,7 @@ def _write(
     pixels = answer.pixels.float().cpu()
     for i, one in enumerate(part.given):
         alone = replace(part, first=part.first + i, given=(one,), pixels=part.pixels[i : i + 1])
-        settings = asked.settings(request_for(alone), pixels) | {"file": str(one.path)}
+        settings = asked.settings(request_for(alone), pixels) | {"file": str(one.path)} | told
         path = free(out / one.name.with_name(f"{one.name.name}.png"), settings)
         images.save_png(images.to_pil(pixels[i]), path, settings)
         made.paths.append(path)

@@ -27,10 +27,16 @@ HASHED = 200e6
 
 Report = Callable[[float], None]
 """Hears how far something has come, from 0 to 1."""
+Look = Callable[[Progress], None]
+"""Sees what there is to see on the way."""
 
 
 def silent(_: float) -> None:
     """Report to nobody."""
+
+
+def blind(_: Progress) -> None:
+    """Look at nothing."""
 
 
 @dataclass(frozen=True)
@@ -88,34 +94,39 @@ def able(task: type[Request]) -> list[str]:
 
 
 def models_for(task: type[Request]) -> list[str]:
-    """The models that come with the package and serve this kind of request."""
+    """The models that come with the package and serve this kind of request, and systems that need none."""
     systems = able(task)
-    return [name for name, folder in facts.models().items() if facts.read_config(folder)["system"] in systems]
+    along = [
+        name for name, folder in facts.models().items() if facts.read_config(folder)["system"] in systems
+    ]
+    return along + [name for name in systems if find(name, SYSTEMS, "system").stands_on]
 
 
 # --- asking ------------------------------------------------------------------------------------------
 
 
-def answer(system: System[Any], request: Request, *, report: Report = silent) -> Result:
-    """Serve any request and return its result; raises ``UsageError`` if the system does not do this."""
-    return _serve(system, request, False, report)[0]
-
-
 @torch.no_grad()
-def _serve(
-    system: System[Any], request: Request, looking: bool, report: Report
-) -> tuple[Result, list[Tensor]]:
+def answer(system: System[Any], request: Request, *, report: Report = silent, look: Look = blind) -> Result:
+    """Serve any request and return its result; raises ``UsageError`` if the system does not do this."""
     check_can(system, type(request))
-    seen: list[Tensor] = []
     for event in system.run(request):
         if isinstance(event, Images | Video):
             report(1.0)
-            return event, seen
+            return event
         if isinstance(event, Progress):
             report(event.done)
-            if looking and event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
-                seen.append(event.preview().float().cpu())
+            look(event)
     raise AssertionError(f"{type(system).__name__}.run ended without a result")
+
+
+def into(seen: list[Tensor]) -> Look:
+    """Keep a picture of each tenth of the way."""
+
+    def look(event: Progress) -> None:
+        if event.preview is not None and event.done >= (len(seen) + 1) / MOMENTS:
+            seen.append(event.preview().float().cpu())
+
+    return look
 
 
 def within(report: Report, part: int, parts: int) -> Report:
@@ -139,7 +150,9 @@ def sample(
     parts = [request.part(i, i + 1) for i in range(count)] if keep_history else [request]
     answers, histories = [], []
     for i, part in enumerate(parts):
-        result, history = _serve(system, part, keep_history, within(report, i, len(parts)))
+        history: list[Tensor] = []
+        look = into(history) if keep_history else blind
+        result = answer(system, part, report=within(report, i, len(parts)), look=look)
         assert isinstance(result, Images)
         answers.append(result)
         histories.append(history)
@@ -189,9 +202,14 @@ def _only(value: Any) -> Any:
     return value
 
 
+def _pixels(value: Any) -> bool:
+    """Whether a field of a request holds a picture, or several."""
+    return isinstance(value, Tensor) or (isinstance(value, tuple) and any(map(_pixels, value)))
+
+
 def settings_of(system: System[Any], request: Request, source: Source, pixels: Tensor) -> dict[str, Any]:
     """What makes the answer to a request again: its settings, the model, the verb unless it is generate."""
-    told = {name: value for name, value in fields_of(request).items() if not isinstance(value, Tensor)}
+    told = {name: value for name, value in fields_of(request).items() if not _pixels(value)}
     told |= {name: _only(told[name]) for name in ("prompt", "label") if name in told}
     verb = verb_of(type(request))
     size = {"height": pixels.shape[-2], "width": pixels.shape[-1]}

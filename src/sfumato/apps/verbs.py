@@ -31,6 +31,8 @@ VERBS = {
     "branch": Verb("branch", "Let pictures share their way out of the noise up to a moment, then part."),
     "mix": Verb("mix", "Mix the coarse styles of some seeds with the fine styles of others."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
+    "stylize": Verb("stylize", "Paint pictures anew in the style of others.", open=True),
+    "dream": Verb("dream", "Let a network dream upon pictures, or fall into them as a film.", open=True),
     "upscale": Verb("upscale", "Make pictures larger, with detail that was not there."),
     "reconstruct": Verb("reconstruct", "Send pictures through an autoencoder and back."),
     "project": Verb("project", "Find the latents whose pictures come closest to given ones."),

@@ -18,6 +18,7 @@ from torch import Tensor
 
 EPS = 1e-5
 """Added to variances under the root, as AdaIN's published code does."""
+_TINY = 1e-12
 
 
 class Moments(NamedTuple):
@@ -47,6 +48,11 @@ def moments(maps: Float[Tensor, "b c h w"], *, eps: float = EPS, unbiased: bool 
 def content_loss(maps: Float[Tensor, "b c h w"], target: Float[Tensor, "#b c h w"]) -> Float[Tensor, ""]:
     """Mean squared difference of maps at the same places (Gatys et al. 2016, eq. 1, as a mean)."""
     return (maps - target).square().mean()
+
+
+def relative_loss(x: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."]) -> Float[Tensor, ""]:
+    """Mean squared difference over the target's mean square: 1 for a blank, however large the numbers are."""
+    return (x - target).square().mean() / target.square().mean().clamp(min=_TINY)
 
 
 def style_loss(

@@ -182,8 +182,8 @@ class System(nn.Module, abc.ABC, Generic[R]):
         raise UsageError(f"{type(self).__name__} builds on no other system; leave the base out.")
 
     @classmethod
-    def upon(cls, base: System[Any]) -> System[Any]:  # noqa: ARG003 - for those that do
-        """Build it upon a system that it ``stands_on``, ready to run."""
+    def suited(cls, base: System[Any]) -> Any:  # noqa: ARG003 - for those that stand on one
+        """The configuration with which it can adopt the system that it ``stands_on``."""
         raise UsageError(f"{cls.__name__} has networks of its own; train it, or give a run.")
 
     def prepare(self, data: Dataset) -> Dataset:

@@ -13,26 +13,28 @@ from torch import Tensor
 
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
-from sfumato.data.photos import PHOTOS, Photos
+from sfumato.data.photos import Photos
 from sfumato.data.shapes.scene import SHAPES
 from sfumato.data.shapes.single import SingleShapes, distance
-from sfumato.data.textures import KINDS, LARGEST, SMALLEST, Textures
+from sfumato.data.textures import HELD, KINDS, LARGEST, SMALLEST, STYLES, paint
 from sfumato.errors import UsageError
 
 LENGTHS = {"train": 30_000, "test": 3_000}
 KEPT = 0.25
 """Share of pictures that keep their colours."""
-_VERSION = 1
+_ENDLESS = 10**6
+"""Styles, and variants of each."""
+_VERSION = 2
 """To be raised whenever the same number no longer gives the same picture."""
 
 
 class Sights:
-    """Textures, labelled with their kind; shapes, labelled with the shape; photographs, labelled with which.
+    """Textures, labelled with their kind; shapes, labelled with the shape; photographs, labelled as such.
 
-    They come in turn. Shapes are plain or textured and stand on a plain ground, a texture or a photograph;
-    photographs are cropped.
-    Colours are shaken, so that they tell little of the label. "test" has held-out styles and the right-hand
-    parts of photographs. Raises ``MissingExtraError`` without scikit-image or scikit-learn.
+    Of six pictures, three are textures, two shapes and one is a crop of a photograph. Shapes are plain or
+    textured and stand on a plain ground, a texture or a photograph.
+    Colours are shaken, so that they tell little of the label. "train" has new styles without end, "test" those
+    that ``textures`` holds out and the right-hand parts of photographs. Raises ``MissingExtraError`` without scikit-image or scikit-learn.
     """
 
     def __init__(self, split: str = "train", size: int = 64, *, length: int | None = None):
@@ -43,7 +45,6 @@ class Sights:
             )
         self.split, self.size = split, size
         self.length = LENGTHS[split] if length is None else length
-        self._textures = Textures(split, size, length=2**40)
         self._shapes = SingleShapes(split, size, length=2**40)
         self._photos = Photos(split, size, length=2**40)
         settings = repr((_VERSION, split, size, self.length, self._photos.facts.fingerprint))
@@ -53,7 +54,7 @@ class Sights:
             height=size,
             width=size,
             fields=frozenset({"image", "label"}),
-            classes=(*KINDS, *SHAPES, *PHOTOS),
+            classes=(*KINDS, *SHAPES, "photograph"),
             fingerprint=hashlib.sha256(settings.encode()).hexdigest()[:16],
         )
 
@@ -71,28 +72,42 @@ class Sights:
 
     def _one(self, index: int) -> tuple[Float[Tensor, "3 h w"], int]:
         dice = random.Random(f"sights/{self.split}/{index}")
-        kind, at = index % 3, torch.tensor([index // 3])
-        if kind == 1:
+        kind, at = "tstspt"[index % 6], torch.tensor([index])
+        if kind == "s":
             pixels, label = self._shape(at, dice)
             label += len(KINDS)
+        elif kind == "p":
+            pixels, label = self._photos.batch(at)["image"][0], len(KINDS) + len(SHAPES)
         else:
-            batch = (self._textures if kind == 0 else self._photos).batch(at)
-            pixels, label = batch["image"][0], int(batch["label"]) + (len(KINDS) + len(SHAPES)) * (kind == 2)
+            number = self._style(dice)
+            pixels, label = self._texture(number, dice), number % len(KINDS)
         return (pixels if dice.random() < KEPT else shaken(pixels, dice)), label
+
+    def _style(self, dice: random.Random) -> int:
+        """Any but those held out, or one of these."""
+        if self.split == "test":
+            return dice.randrange(STYLES - HELD, STYLES)
+        number = dice.randrange(_ENDLESS)
+        return number if number < STYLES - HELD else number + HELD
+
+    def _texture(self, number: int, dice: random.Random) -> Float[Tensor, "3 h w"]:
+        return paint(number, self.size, self.size, variant=dice.randrange(_ENDLESS))
 
     def _shape(self, at: Int[Tensor, " 1"], dice: random.Random) -> tuple[Float[Tensor, "3 h w"], int]:
         scenes = self._shapes.scenes(at)
         batch = self._shapes.batch(at)
         pixels = batch["image"][0]
         inside = distance(scenes, self.size)[0] < 0
-        others = torch.tensor([dice.randrange(10**6)])
+        others = torch.tensor([dice.randrange(_ENDLESS)])
         ground = dice.choice(("own", "texture", "photograph"))
         if ground != "own":
-            whole = self._textures if ground == "texture" else self._photos
-            pixels = torch.where(inside, pixels, whole.batch(others)["image"][0])
+            texture = ground == "texture"
+            other = (
+                self._texture(self._style(dice), dice) if texture else self._photos.batch(others)["image"][0]
+            )
+            pixels = torch.where(inside, pixels, other)
         if dice.random() < 0.3:
-            filling = self._textures.batch(others + 1)["image"][0]
-            pixels = torch.where(inside, filling, pixels)
+            pixels = torch.where(inside, self._texture(self._style(dice), dice), pixels)
         return pixels, int(batch["label"])
 
 

@@ -86,7 +86,7 @@ class Dreamer(Onlooker[Dream]):
     config: DreamConfig
 
     @classmethod
-    def suited(cls, base: VGGNetConfig) -> DreamConfig:
+    def looking(cls, base: VGGNetConfig) -> DreamConfig:
         """The last layer of the last stage but one."""
         convs = base.network.convs
         at = max(1, len(convs) - 1)
@@ -251,7 +251,7 @@ def fallen(x: Float[Tensor, "1 c h w"], zoom: float) -> Float[Tensor, "1 c h w"]
 Dreamer.presets = {
     "laptop": Preset(DreamConfig(), data="sights", size=48, base=("vgg", "laptop")),
     "published": Preset(
-        Dreamer.suited(VGGNetConfig(replace(VGG19, classes=1000, hidden=4096))),
+        Dreamer.looking(VGGNetConfig(replace(VGG19, classes=1000, hidden=4096))),
         data="folder",
         size=224,
         base=("vgg", "paper"),

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.perceptual import content_loss, gram, recoloured, total_variation
+from sfumato.core.perceptual import gram, recoloured, relative_loss, total_variation
 from sfumato.core.request import Event, Images, Progress, Stylize
 from sfumato.core.rng import Rng
 from sfumato.core.system import Preset
@@ -29,7 +29,6 @@ from sfumato.systems.style.vgg import SMALL, VGGNetConfig
 Optimiser = Literal["lbfgs", "adam"]
 LARGEST_STYLE = 2048
 """Longer side to which a style is scaled at most."""
-_TINY = 1e-12
 _NOISE = 0.5
 """Deviation of the noise from which a search may start."""
 _TEXTURELESS = 4
@@ -80,7 +79,7 @@ class Gatys(Onlooker[Stylize]):
     config: GatysConfig
 
     @classmethod
-    def suited(cls, base: VGGNetConfig) -> GatysConfig:
+    def looking(cls, base: VGGNetConfig) -> GatysConfig:
         """Style from the first convolution of every stage, content from the second of the last but one, as in
         section 3 of the paper."""
         network = base.network
@@ -163,8 +162,8 @@ class Gatys(Onlooker[Stylize]):
         """Content plus style (eq. 7), each layer relative to a blank, and what keeps pictures pictures."""
         c = self.config
         maps = self.maps(x, self.taps)
-        content = [content_loss(maps[t], goal) / _power(goal) for t, goal in aim.content.items()]
-        style = [content_loss(gram(maps[t]), goal) / _power(goal) for t, goal in aim.style.items()]
+        content = [relative_loss(maps[t], goal) for t, goal in aim.content.items()]
+        style = [relative_loss(gram(maps[t]), goal) for t, goal in aim.style.items()]
         value = c.content_weight * torch.stack(content).mean() + aim.style_weight * torch.stack(style).mean()
         beyond = (x.abs() - 1).clamp(min=0).square().mean()
         return value + c.variation * total_variation(x) + c.gamut * beyond
@@ -208,11 +207,6 @@ class Gatys(Onlooker[Stylize]):
         return loss.detach()
 
 
-def _power(goal: Tensor) -> Float[Tensor, ""]:
-    """What the loss would be for a blank: the mean square of what is aimed at."""
-    return goal.square().mean().clamp(min=_TINY)
-
-
 def _shown(done: Tensor, x: Float[Tensor, "n c h w"], request: Stylize) -> Float[Tensor, "n c h w"]:
     """Pictures as they are handed out: at their own size, in the colours there are, or in those they had."""
     pixels = done[:, :, : x.shape[2], : x.shape[3]].clamp(-1, 1)
@@ -220,9 +214,9 @@ def _shown(done: Tensor, x: Float[Tensor, "n c h w"], request: Stylize) -> Float
 
 
 Gatys.presets = {
-    "laptop": Preset(GatysConfig(), data="photos", size=64, base=("vgg", "laptop")),
+    "laptop": Preset(GatysConfig(), data="sights", size=48, base=("vgg", "laptop")),
     "paper": Preset(
-        Gatys.suited(VGGNetConfig(replace(VGG19, pooling="avg"))),
+        Gatys.looking(VGGNetConfig(replace(VGG19, pooling="avg"))),
         data="folder",
         size=512,
         base=("vgg", "paper"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +14,7 @@ from sfumato.core.request import Request
 from sfumato.core.system import Batch, Loss, Player, System
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
-from sfumato.nn.vgg import VGG, VGGConfig
+from sfumato.nn.vgg import VGG
 from sfumato.systems.style.vgg import VGGNet, VGGNetConfig
 
 R = TypeVar("R", bound=Request)
@@ -23,38 +23,35 @@ MEMORY = 6e9
 _FLOAT = 4
 
 
-class Looking(Protocol):
-    """What a configuration of an onlooker has."""
-
-    network: VGGConfig
-    channels: int
-
-
 class Onlooker(System[R], abc.ABC):
     """A frozen VGG; nothing to train."""
 
     stands_on: ClassVar[str] = "vgg"
     config: Any
 
-    def __init__(self, config: Looking):
+    def __init__(self, config: Any):
         super().__init__()
         self.config = config
         self.network = VGG(config.network).requires_grad_(False)
 
     @classmethod
     @abc.abstractmethod
-    def suited(cls, base: VGGNetConfig) -> Any:
+    def looking(cls, base: VGGNetConfig) -> Any:
         """The configuration for a network of this shape."""
 
     @classmethod
-    def upon(cls, base: System[Any]) -> Onlooker[R]:
-        """Look through a trained VGG."""
+    def suited(cls, base: System[Any]) -> Any:
         if not isinstance(base, VGGNet):
             raise UsageError(
                 f"{cls.__name__} looks through a VGG, not a {type(base).__name__}; give a run of vgg, or a "
                 "public weight file of one."
             )
-        system = cls(cls.suited(base.config))
+        return cls.looking(base.config)
+
+    @classmethod
+    def upon(cls, base: VGGNet) -> Onlooker[R]:
+        """Look through a trained VGG."""
+        system = cls(cls.suited(base))
         system.adopt(base)
         return system.to(base.device, base.dtype).eval()
 

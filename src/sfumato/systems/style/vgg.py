@@ -107,7 +107,7 @@ class VGGNet(System[Request]):
 
 VGGNet.presets = {
     "laptop": Preset(
-        VGGNetConfig(), data="sights", size=48, train=TrainConfig(steps=1200, batch=32, ema=0.99)
+        VGGNetConfig(), data="sights", size=48, train=TrainConfig(steps=1400, batch=32, ema=0.99)
     ),
     "paper": Preset(
         VGGNetConfig(
