@@ -1,4 +1,4 @@
-"""Public files of both style transfers, made here under their names: what they paint is what their code would."""
+"""Public files of both style transfers, made here under their names, paint what their code would."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def decoder() -> nn.Sequential:
 def test_what_fits_nothing_is_refused(tmp_path):
     held = transformer()
     torch.save({n: t for n, t in held.items() if "conv1.conv2d" not in n}, tmp_path / "half.pth")
-    with pytest.raises(DataError, match="holds no fast style: it has no 'conv1.conv2d.weight'; give a file"):
+    with pytest.raises(DataError, match=r"holds no fast style: it has no 'conv1\.conv2d\.weight'; give a file"):
         read_transformer(tmp_path / "half.pth")
     torch.save(held | {"odd.weight": torch.ones(1)}, tmp_path / "odd.pth")
     with pytest.raises(DataError, match=r"holds no fast style that fits: .*odd.weight"):
@@ -157,9 +157,9 @@ def test_decoders_that_stand_alone_or_fit_nothing_are_refused(tmp_path):
         read_adain(tmp_path / "decoder.pth")
     torch.save(vgg_normalised().state_dict(), tmp_path / "vgg_normalised.pth")
     torch.save({}, tmp_path / "decoder_iter_5.pth.tar")
-    with pytest.raises(DataError, match="holds 2 decoders .*; give one's path"):
+    with pytest.raises(DataError, match=r"holds 2 decoders .*; give one's path"):
         read_adain(tmp_path)
     (tmp_path / "decoder_iter_5.pth.tar").unlink()
     torch.save({n: t for n, t in decoder().state_dict().items() if n != "1.bias"}, tmp_path / "decoder.pth")
-    with pytest.raises(DataError, match="is no decoder for what 'vgg_normalised.pth' sees"):
+    with pytest.raises(DataError, match=r"is no decoder for what 'vgg_normalised\.pth' sees"):
         read_adain(tmp_path / "decoder.pth")

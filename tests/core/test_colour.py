@@ -1,4 +1,4 @@
-"""A style in the colours of a picture: equal mean and covariance, and nothing where these are equal already."""
+"""A style in the colours of a picture: equal mean and covariance, nothing where these are equal already."""
 
 from __future__ import annotations
 

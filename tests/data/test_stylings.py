@@ -1,4 +1,4 @@
-"""Photographs and styles side by side: held-out ones apart, pieces of sheets, and the one picture of a style."""
+"""Photographs and styles side by side: held-out ones apart, pieces of sheets, one picture of a style."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_style_pictures_that_cannot_be(tmp_path):
         style_levels(str(dot), 64, 3)
     with pytest.raises(DataError, match="is too long and narrow: 4000 x 20 pixels; give a part of it"):
         style_levels(str(line), 64, 3)
-    with pytest.raises(UsageError, match="There is no style picture 'nowhere.png'; give the path of one"):
+    with pytest.raises(UsageError, match=r"There is no style picture 'nowhere\.png'; give the path of one"):
         style_levels("nowhere.png", 64, 3)
     with pytest.raises(UsageError, match="Textures are numbered from 0, got 'texture:wood'; write such as"):
         style_levels("texture:wood", 64, 3)

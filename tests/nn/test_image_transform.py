@@ -1,4 +1,4 @@
-"""The image transformation network: the published one to the bit of a float, squares, and what reaches a pixel."""
+"""The image transformation network: answers of the published one, squares, and what reaches a pixel."""
 
 from __future__ import annotations
 

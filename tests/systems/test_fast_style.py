@@ -91,7 +91,7 @@ def test_a_run_keeps_its_style(tmp_path):
     other.load_state_dict(ours.state_dict())
     other.prepare(ANY)
     assert torch.equal(other.targets(eyes("random"))["relu1_1"], ours.targets(eyes("random"))["relu1_1"])
-    with pytest.raises(UsageError, match="There is no style picture '.*'; give the path of one, or such as"):
+    with pytest.raises(UsageError, match=r"There is no style picture '.*'; give the path of one, or such as"):
         FastStyle.fit(ours.config, FACTS)
 
 
