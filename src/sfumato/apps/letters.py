@@ -21,6 +21,8 @@ MOST = 100
 """Characters of a text."""
 HEIGHT = 128
 """Pixels of a line, or more: smaller ones are enlarged."""
+STILLS = 5
+"""Most lines that show a way from font to font."""
 NAMES = 150
 """Pixels beside the lines for the names of fonts."""
 
@@ -166,7 +168,8 @@ def _film(asked: Asked, options: Options, text: str, given: Tensor) -> int:
         "loop": options.loop,
         "rate": options.rate,
     }
-    rows = tuple((i,) for row in film.stills(len(fonts), frames, loop=options.loop) for i in row)
+    shown = film.stills(len(fonts), frames, loop=options.loop, most=STILLS)
+    rows = tuple((i,) for row in shown for i in row)
     made = film.Film(pixels=larger(lines), rate=options.rate, settings=settings, rows=rows)
     paths = made.save(options.out / f"letters{slug(text)}-film.gif", mp4=options.mp4)
     what = f"'{text}' over {len(fonts)} fonts, {len(made)} frames,"

@@ -51,7 +51,7 @@ PAPER, INK = (0.72, 1.0), (0.0, 0.35)
 """Lightness, from 0 to 1."""
 NOISE = 0.03
 _EDGE = 2
-_BUCKETS = (12, 20, 32, 56, 104)
+_BUCKETS = (8, 12, 16, 20, 26, 34, 48, 72, 104)
 _GRAIN = 2**16
 
 

@@ -271,7 +271,9 @@ Zi2Zi.presets = {
         Zi2ZiConfig(
             height=64,
             width=64,
-            generator=LetteringUNetConfig(width=24, levels=6, embedding=16, dropout=0.0, norm="batch"),
+            generator=LetteringUNetConfig(
+                width=24, levels=6, kernel=3, embedding=16, dropout=0.0, norm="batch"
+            ),
             critic=FontCriticConfig(first=16),
             optim=_SMALL,
         ),
