@@ -31,9 +31,11 @@ from sfumato.core.request import (
     Invert,
     Mix,
     Progress,
+    Read,
     Reconstruct,
     Request,
     Result,
+    Text,
     Translate,
     Upscale,
     Video,
@@ -51,6 +53,7 @@ from sfumato.registry import SYSTEMS, find
 
 BATCH, COUNT, SEED = 4, 3, 5
 GREY_LEVEL = 1 / 127.5
+LONGEST = 100
 PRESETS = [(name, preset) for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets]
 
 
@@ -62,9 +65,10 @@ class Odd:
         channels=1,
         height=24,
         width=40,
-        fields=frozenset({"image", "source", "a", "b", "label", "caption"}),
+        fields=frozenset({"image", "source", "a", "b", "label", "caption", "text"}),
         classes=("plain", "wavy", "loud"),
         words=("plain", "wavy", "loud", "picture"),
+        characters="adilnopuvwy",
         fingerprint="odd",
     )
 
@@ -77,6 +81,7 @@ class Odd:
         captions = [f"{self.facts.classes[i]} picture" for i in label.tolist()]
         image = torch.sin(waves / 50)
         others = {"source": image.sign(), "a": image, "b": -image}
+        others |= {"text": [self.facts.classes[i] for i in label.tolist()]}
         return {"image": image, "label": label, "caption": captions} | others
 
 
@@ -166,6 +171,11 @@ def reconstruct(system: System[Any], data: Dataset, rows: range) -> Reconstruct:
     return Reconstruct(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def read(system: System[Any], data: Dataset, rows: range) -> Read:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Read(seed=SEED + rows.start, count=len(rows), images=images)
+
+
 def upscale(system: System[Any], data: Dataset, rows: range) -> Upscale:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
     return Upscale(seed=SEED + rows.start, count=len(rows), images=images[:, :, :16, :20])
@@ -206,11 +216,12 @@ Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
     Generate: generate,
     Invert: invert,
+    Read: read,
     Reconstruct: reconstruct,
     Translate: translate,
     Upscale: upscale,
 }
-"""Requests whose pictures have nothing to do with each other."""
+"""Requests whose answers have nothing to do with each other."""
 ASK: dict[type[Request], Ask] = APART | {Branch: branch, Edit: edit, Mix: mix, Walk: walk}
 
 
@@ -228,15 +239,26 @@ def answered(request: Request) -> int:
 def served(system: System[Any], request: Request) -> tuple[list[Progress], Result]:
     *progress, result = system.run(request)
     assert all(isinstance(event, Progress) for event in progress)
-    assert isinstance(result, Video if isinstance(request, Walk) else Images)
+    assert isinstance(result, {Walk: Video, Read: Text}.get(type(request), Images))
     return progress, result
+
+
+def numbers(result: Result) -> Tensor:
+    """An answer as numbers: pixels, or of texts how sure they are, and letters a thousand times as much."""
+    if not isinstance(result, Text):
+        return result.pixels
+    letters = torch.zeros(len(result.texts), 1 + LONGEST)
+    letters[:, 0] = torch.tensor(result.confidence)
+    for row, text in zip(letters, result.texts, strict=True):
+        row[1 : len(text) + 1] = torch.tensor([1000.0 * ord(c) for c in text])
+    return letters
 
 
 def pictures(
     system: System[Any], data: Dataset, rows: range = range(COUNT), asks: Mapping[type[Request], Ask] = ASK
 ) -> list[Tensor]:
     """The answers to one request of each task, of those in ``asks``."""
-    return [served(system, asks[t](system, data, rows))[1].pixels for t in system.tasks if t in asks]
+    return [numbers(served(system, asks[t](system, data, rows))[1]) for t in system.tasks if t in asks]
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:
@@ -275,7 +297,7 @@ def test_it_fits_itself_to_a_dataset_or_says_why_not(case):
     for task in system.tasks:
         if task is not Edit:  # whose words belong to a dataset
             request = ASK[task](system, data, range(COUNT))
-            check_shape(request, served(system, request)[1].pixels, facts)
+            check_shape(request, served(system, request)[1], facts)
 
 
 # --- serving -----------------------------------------------------------------------------------------
@@ -287,21 +309,27 @@ def test_every_task_is_served_by_progress_and_one_result(case, model):
     for task in model.tasks:
         request = ASK[task](model, case.data, range(COUNT))
         progress, result = served(model, request)
-        check_shape(request, result.pixels, facts)
-        assert result.pixels.dtype == torch.float32
-        assert result.pixels.isfinite().all()
-        assert -1 <= result.pixels.min() < result.pixels.max() <= 1
-        if task in APART:
+        check_shape(request, result, facts)
+        low, high = (0, 1) if isinstance(result, Text) else (-1, 1)
+        values = torch.tensor(result.confidence) if isinstance(result, Text) else result.pixels
+        assert values.dtype == torch.float32
+        assert values.isfinite().all()
+        assert low <= values.min() < values.max() <= high
+        if task in APART and not isinstance(result, Text):
             assert result.seeds == tuple(range(SEED, SEED + COUNT))
         done = [event.done for event in progress]
         assert done == sorted(done)
         assert all(0 < share <= 1 for share in done)
         for look in [event.preview for event in progress if event.preview is not None]:
-            assert look().shape == result.pixels.shape
+            assert look().shape == values.shape
 
 
-def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
-    """As many pictures as were asked for, with the dataset's channels and size, or a multiple of it."""
+def check_shape(request: Request, result: Result, facts: Facts) -> None:
+    """As many texts as were asked for, or pictures with the dataset's channels and size, or a multiple of it."""
+    if isinstance(result, Text):
+        assert len(result.texts) == len(result.confidence) == answered(request)
+        return
+    pixels = result.pixels
     height, width = facts.height, facts.width
     if isinstance(request, Upscale):
         height, width = request.images.shape[2:]
@@ -322,7 +350,7 @@ def test_its_preview_is_a_request_that_it_serves(model):
     assert (request.count, request.seed) == (2, SEED)
     if isinstance(request, Generate):
         request = replace(request, steps=2)
-    assert len(served(model, request)[1].pixels) == 2
+    assert len(numbers(served(model, request)[1])) == 2
 
 
 def test_what_it_hears_changes_the_picture(case, model):
@@ -334,7 +362,7 @@ def test_what_it_hears_changes_the_picture(case, model):
     for sense in model.hears:
         request = generate(model, case.data, range(1))
         changed = replace(request, **other[sense])
-        assert not torch.equal(*(served(model, asked)[1].pixels for asked in (request, changed))), sense
+        assert not torch.equal(*(numbers(served(model, asked)[1]) for asked in (request, changed))), sense
 
 
 def test_saved_and_loaded_it_answers_the_same(case, model, tmp_path):
@@ -385,7 +413,7 @@ def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, drawn)
         drawn.clear()
         request = ASK[task](model, case.data, range(COUNT))
         one, other = (
-            served(model, asked)[1].pixels for asked in (request, replace(request, seed=SEED + 100))
+            numbers(served(model, asked)[1]) for asked in (request, replace(request, seed=SEED + 100))
         )
         assert torch.equal(one, other) == (not drawn), task
 

@@ -21,18 +21,28 @@ from sfumato.systems.reading.htr import AttentionHTR
 SMALL = ReaderConfig(
     tps=TPSConfig(points=8, width=2, hidden=6), resnet=WordResNetConfig(16, (1, 2, 1, 1)), hidden=5
 )
-NAMES = """
-    Transformation.LocalizationNetwork.conv.0.weight Transformation.LocalizationNetwork.conv.13.running_var
-    Transformation.LocalizationNetwork.localization_fc1.0.weight
-    Transformation.LocalizationNetwork.localization_fc2.bias
-    FeatureExtraction.ConvNet.conv0_1.weight FeatureExtraction.ConvNet.bn0_2.num_batches_tracked
-    FeatureExtraction.ConvNet.layer1.0.downsample.0.weight FeatureExtraction.ConvNet.layer2.0.downsample.1.bias
-    FeatureExtraction.ConvNet.layer3.4.conv2.weight FeatureExtraction.ConvNet.layer4.2.bn1.weight
-    FeatureExtraction.ConvNet.conv4_2.weight FeatureExtraction.ConvNet.bn4_2.running_mean
-    SequenceModeling.0.rnn.weight_ih_l0 SequenceModeling.1.rnn.bias_hh_l0_reverse
-    SequenceModeling.1.linear.weight Prediction.attention_cell.i2h.weight Prediction.attention_cell.h2h.bias
-    Prediction.attention_cell.score.weight Prediction.attention_cell.rnn.weight_ih Prediction.generator.bias
-""".split()
+NAMES = [
+    "Transformation.LocalizationNetwork.conv.0.weight",
+    "Transformation.LocalizationNetwork.conv.13.running_var",
+    "Transformation.LocalizationNetwork.localization_fc1.0.weight",
+    "Transformation.LocalizationNetwork.localization_fc2.bias",
+    "FeatureExtraction.ConvNet.conv0_1.weight",
+    "FeatureExtraction.ConvNet.bn0_2.num_batches_tracked",
+    "FeatureExtraction.ConvNet.layer1.0.downsample.0.weight",
+    "FeatureExtraction.ConvNet.layer2.0.downsample.1.bias",
+    "FeatureExtraction.ConvNet.layer3.4.conv2.weight",
+    "FeatureExtraction.ConvNet.layer4.2.bn1.weight",
+    "FeatureExtraction.ConvNet.conv4_2.weight",
+    "FeatureExtraction.ConvNet.bn4_2.running_mean",
+    "SequenceModeling.0.rnn.weight_ih_l0",
+    "SequenceModeling.1.rnn.bias_hh_l0_reverse",
+    "SequenceModeling.1.linear.weight",
+    "Prediction.attention_cell.i2h.weight",
+    "Prediction.attention_cell.h2h.bias",
+    "Prediction.attention_cell.score.weight",
+    "Prediction.attention_cell.rnn.weight_ih",
+    "Prediction.generator.bias",
+]
 """Some names of TPS-ResNet-BiLSTM-Attn.pth, from every part."""
 
 
@@ -132,7 +142,9 @@ def test_what_is_no_reader_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no residual reader: it has no 'FeatureExtraction\.ConvNet"):
         read_reader(tmp_path / "x.pth")
     path = file(tmp_path, classes=50)
-    with pytest.raises(DataError, match="reads 48 letters, and which they are it does not say; known are sets of 36"):
+    with pytest.raises(
+        DataError, match="reads 48 letters, and which they are it does not say; known are sets of 36"
+    ):
         read_reader(path)
     for odd, match in (
         ("FeatureExtraction.ConvNet.conv4_2.weight", "residual network and two LSTMs"),
