@@ -325,7 +325,7 @@ def test_every_task_is_served_by_progress_and_one_result(case, model):
 
 
 def check_shape(request: Request, result: Result, facts: Facts) -> None:
-    """As many texts as were asked for, or pictures with the dataset's channels and size, or a multiple of it."""
+    """As many texts or pictures as were asked for; these have the dataset's channels and size, or larger."""
     if isinstance(result, Text):
         assert len(result.texts) == len(result.confidence) == answered(request)
         return
