@@ -36,6 +36,7 @@ from sfumato.core.request import (
     Mix,
     Progress,
     Ranking,
+    Read,
     Reconstruct,
     Request,
     Result,
@@ -60,6 +61,7 @@ from sfumato.registry import SYSTEMS, find
 
 BATCH, COUNT, SEED = 4, 3, 5
 GREY_LEVEL = 1 / 127.5
+LONGEST = 100
 PRESETS = [(name, preset) for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets]
 
 
@@ -71,9 +73,10 @@ class Odd:
         channels=1,
         height=24,
         width=40,
-        fields=frozenset({"image", "source", "a", "b", "label", "caption"}),
+        fields=frozenset({"image", "source", "a", "b", "label", "caption", "text"}),
         classes=("plain", "wavy", "loud"),
         words=("plain", "wavy", "loud", "picture"),
+        characters="adilnopuvwy",
         fingerprint="odd",
     )
 
@@ -86,6 +89,7 @@ class Odd:
         captions = [f"{self.facts.classes[i]} picture" for i in label.tolist()]
         image = torch.sin(waves / 50)
         others = {"source": image.sign(), "a": image, "b": -image}
+        others |= {"text": [self.facts.classes[i] for i in label.tolist()]}
         return {"image": image, "label": label, "caption": captions} | others
 
 
@@ -179,6 +183,11 @@ def reconstruct(system: System[Any], data: Dataset, rows: range) -> Reconstruct:
     return Reconstruct(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def read(system: System[Any], data: Dataset, rows: range) -> Read:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Read(seed=SEED + rows.start, count=len(rows), images=images)
+
+
 def upscale(system: System[Any], data: Dataset, rows: range) -> Upscale:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
     return Upscale(seed=SEED + rows.start, count=len(rows), images=images[:, :, :16, :20])
@@ -261,6 +270,7 @@ APART: dict[type[Request], Ask] = {
     Generate: generate,
     Invert: invert,
     Letters: letters,
+    Read: read,
     Reconstruct: reconstruct,
     Score: score,
     Stylize: stylize,
@@ -268,7 +278,7 @@ APART: dict[type[Request], Ask] = {
     Upscale: upscale,
     Vary: vary,
 }
-"""Requests whose pictures have nothing to do with each other."""
+"""Requests whose answers have nothing to do with each other."""
 ASK: dict[type[Request], Ask] = APART | {Branch: branch, Edit: edit, Mix: mix, Walk: walk}
 
 
@@ -290,7 +300,7 @@ def served(system: System[Any], request: Request) -> tuple[list[Progress], Resul
     return progress, result
 
 
-ANSWERS: dict[type[Request], type[Result]] = {Caption: Text, Score: Ranking, Walk: Video}
+ANSWERS: dict[type[Request], type[Result]] = {Caption: Text, Read: Text, Score: Ranking, Walk: Video}
 """What answers a request that does not ask for pictures."""
 
 
@@ -301,11 +311,22 @@ def values(result: Result) -> Tensor:
     return result.scores if isinstance(result, Ranking) else result.pixels
 
 
+def numbers(result: Result) -> Tensor:
+    """All an answer says, texts letter by letter."""
+    if not isinstance(result, Text):
+        return values(result)
+    letters = torch.zeros(len(result.texts), 1 + LONGEST)
+    letters[:, 0] = torch.tensor(result.confidence)
+    for row, text in zip(letters, result.texts, strict=True):
+        row[1 : len(text) + 1] = torch.tensor([1000.0 * ord(c) for c in text])
+    return letters
+
+
 def pictures(
     system: System[Any], data: Dataset, rows: range = range(COUNT), asks: Mapping[type[Request], Ask] = ASK
 ) -> list[Tensor]:
     """The answers to one request of each task, of those in ``asks``."""
-    return [values(served(system, asks[t](system, data, rows))[1]) for t in system.tasks if t in asks]
+    return [numbers(served(system, asks[t](system, data, rows))[1]) for t in system.tasks if t in asks]
 
 
 def equal(a: list[Tensor], b: list[Tensor]) -> bool:
@@ -380,7 +401,7 @@ def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
     if isinstance(request, Score):
         assert pixels.shape == (request.count, len(request.texts))
         return
-    if isinstance(request, Caption):
+    if isinstance(request, Caption | Read):
         assert pixels.shape == (request.count,)
         return
     height, width = facts.height, facts.width
@@ -403,7 +424,7 @@ def test_its_preview_is_a_request_that_it_serves(model):
     assert (request.count, request.seed) == (2, SEED)
     if isinstance(request, Generate):
         request = replace(request, steps=2)
-    assert len(served(model, request)[1].pixels) == 2
+    assert len(numbers(served(model, request)[1])) == 2
 
 
 def test_what_it_hears_changes_the_picture(case, model):
@@ -417,7 +438,7 @@ def test_what_it_hears_changes_the_picture(case, model):
     for sense in model.hears:
         request = generate(model, case.data, range(1))
         changed = replace(request, **other[sense])
-        assert not torch.equal(*(served(model, asked)[1].pixels for asked in (request, changed))), sense
+        assert not torch.equal(*(numbers(served(model, asked)[1]) for asked in (request, changed))), sense
 
 
 def test_saved_and_loaded_it_answers_the_same(case, model, tmp_path):
@@ -468,7 +489,7 @@ def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, drawn)
         drawn.clear()
         request = ASK[task](model, case.data, range(COUNT))
         one, other = (
-            values(served(model, asked)[1]) for asked in (request, replace(request, seed=SEED + 100))
+            numbers(served(model, asked)[1]) for asked in (request, replace(request, seed=SEED + 100))
         )
         assert torch.equal(one, other) == (not drawn), task
 

@@ -161,12 +161,11 @@ def seen(
     """Pictures as the model takes them, many at a time; those of folders that cannot be read are told."""
     eyes = eyes_of(asked)
 
-    def read(path: Path) -> Tensor:
+    def read(path: Path, channels: int, _: int | None) -> Tensor:
         picture = images.open_image(path, at_least=eyes.size)
         return eyes.prepared(images.to_tensor(picture, channels)[None])[0]
 
-    channels = asked.system.channels
-    return given.parts(listed, channels, None, skipped, read=read, or_none=or_none)
+    return given.parts(listed, asked.system.channels, None, skipped, read=read, or_none=or_none)
 
 
 def hundredfold(cosine: float) -> float:

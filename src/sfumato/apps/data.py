@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PICTURES = ("source", "image", "a", "b")
 """The fields that hold pictures, in the order in which they are shown."""
+WORDS = ("caption", "text")
+"""The fields that say in words what a picture shows, or what is written in it."""
 NAMED = 10
 """Files at fault that are named one by one, unless --json asks for all."""
 
@@ -145,8 +147,8 @@ def _files(data: Dataset, count: int, folder: Path) -> list[Path]:
             path = folder / (field if len(shown) > 1 else "") / f"{row:06d}.png"
             save_png(to_pil(batch[field][i]), path)
             paths.append(path)
-            if "caption" in batch:
-                path.with_suffix(".txt").write_text(batch["caption"][i] + "\n", encoding="utf-8")
+            if said := [batch[field][i] for field in WORDS if field in batch]:
+                path.with_suffix(".txt").write_text(said[0] + "\n", encoding="utf-8")
     return paths
 
 
@@ -171,8 +173,8 @@ def _sheet(data: Dataset, name: str, count: int, out: Path) -> None:
 
 
 def _words(batch: Mapping[str, Any], classes: tuple[str, ...], count: int) -> list[str]:
-    """What is known of each picture: its caption, else its class, else nothing."""
-    for field in ("caption", "text"):
+    """What is known of each picture: its caption or text, else its class, else nothing."""
+    for field in WORDS:
         if field in batch:
             return list(batch[field])
     if "label" in batch and classes:

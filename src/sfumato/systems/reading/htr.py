@@ -37,6 +37,16 @@ CHUNK = 64
 """Pictures read at once."""
 SHAKES = 8
 """Random numbers that decide how a picture is shaken."""
+TURN, SLANT = 0.06, 0.35
+"""Tangents of the most that a picture is turned, and that its letters lean."""
+ROOM, WIDER = 0.05, 0.1
+"""Logarithm of how much wider the frame becomes, so that what leans has room, and how much that varies."""
+RIGHT, DOWN = 0.04, 0.05
+"""Shifts, of half the frame's width and height."""
+CLOSE, CLOSER = 1.25, 0.2
+"""Height of a frame that is cut as close as scissors would, in heights of its ink, and how much that varies."""
+TONE, GAIN = 0.3, 0.3
+"""How much lighter or darker a picture becomes, and the logarithm of its contrast."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,7 @@ class AttentionHTR(System[Read]):
 
     @torch.no_grad()
     def run(self, request: Read) -> Iterator[Event]:
-        """Read all pictures, ``chunk`` at a time."""
+        """Read all pictures, a chunk at a time."""
         x = request.images.to(self.device)
         if x.shape[1] != self.channels:
             raise UsageError(
@@ -215,15 +225,16 @@ def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, 
     turn, slant, right, down, wide, high, fade, ink = chance.unbind(1)
     low, top = _reach(x)
     matrix = torch.zeros(len(x), 2, 3, device=x.device)
-    matrix[:, 0, 0] = (0.1 * wide + 0.1 * slant.abs() + 0.05 * much).exp()
-    matrix[:, 1, 1] = torch.lerp(torch.ones_like(high), (top - low) / 2 * (1.25 + 0.2 * down), high.abs())
-    matrix[:, 0, 1] = (0.35 * slant + 0.06 * turn) * height / width
-    matrix[:, 1, 0] = -0.06 * turn * width / height
-    matrix[:, 0, 2] = 0.04 * right
-    matrix[:, 1, 2] = high.abs() * (top + low) / 2 + 0.05 * down
+    matrix[:, 0, 0] = (WIDER * (wide + slant.abs()) + ROOM * much).exp()
+    close = (top - low) / 2 * (CLOSE + CLOSER * down)
+    matrix[:, 1, 1] = torch.lerp(torch.ones_like(high), close, high.abs())
+    matrix[:, 0, 1] = (SLANT * slant + TURN * turn) * height / width
+    matrix[:, 1, 0] = -TURN * turn * width / height
+    matrix[:, 0, 2] = RIGHT * right
+    matrix[:, 1, 2] = high.abs() * (top + low) / 2 + DOWN * down
     grid = affine_grid(matrix, list(x.shape), align_corners=False)
     x = grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
-    tone, gain = 0.3 * fade, (0.3 * ink).exp()
+    tone, gain = TONE * fade, (GAIN * ink).exp()
     return (x * gain[:, None, None, None] + tone[:, None, None, None]).clamp(-1, 1)
 
 
