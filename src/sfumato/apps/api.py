@@ -19,7 +19,7 @@ from sfumato.apps.sample import Source, pictures_of
 from sfumato.apps.talk import Talk
 from sfumato.apps.train import Training
 from sfumato.core.generate import Generate
-from sfumato.core.request import Images, Ranking, Request, Text, Walk
+from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
 from sfumato.errors import SfumatoError
@@ -57,10 +57,10 @@ def ask(
     precision: Precision = "auto",
     device: str = "auto",
     quiet: bool = False,
-) -> Pictures | Film | Text | Ranking:
+) -> Pictures | Film | Text | Ranking | Embeddings:
     """Ask a model for anything it can do: ``ask(Walk(count=4), "runs/dcgan")`` gives a film.
 
-    What was read comes as ``Text``, what was compared as ``Ranking``.
+    What is no picture comes as it is: ``Text``, ``Ranking``, ``Embeddings``.
 
     Without ``model``, the first that comes with the package and can do it. Raises ``UsageError`` if the model
     does not serve this kind of request.
@@ -71,7 +71,7 @@ def ask(
     asked = Asked.open(options, type(request))
     with asked.bar("working") as report:
         result = asked.answer(request, report)
-    if isinstance(result, Text | Ranking):
+    if isinstance(result, Text | Ranking | Embeddings):
         return result
     if isinstance(result, Images):
         return pictures_of(asked.system, request, asked.source, result)
