@@ -35,7 +35,7 @@ class Choice:
     radius: int = RADIUS
     """Bits of 64 in which hashes of near duplicates may differ."""
     tolerance: float = TOLERANCE
-    """Grey levels by which the small pictures of near duplicates may differ, root mean square."""
+    """Grey levels by which the small pictures of near duplicates may differ where they differ most."""
 
     def __post_init__(self) -> None:
         if self.min_similarity is not None and self.keep_best is not None:

@@ -19,12 +19,15 @@ SIDE = 32
 BITS = 64
 BANDS = 4
 """Pieces of 16 bits in which hashes are looked up."""
-RADIUS = 7
-"""Bits in which the hashes of two copies of a picture may differ; at most one in the nearest piece."""
+RADIUS = 10
+"""Bits in which the hashes of two copies of a picture may differ; so at most two in the nearest piece."""
 LOOK = 8
 """Pixels of the small colour picture by which a suspicion is confirmed."""
 TOLERANCE = 6.0
-"""Grey levels, root mean square over the small colour pictures, up to which two count as one."""
+"""Grey levels by which the small colour pictures of two copies may differ where they differ most.
+
+Where they differ most, because a picture of which one corner has changed is another picture.
+"""
 ASPECT = 0.05
 """By how much width to height of two copies may differ, as a natural logarithm."""
 
@@ -139,7 +142,7 @@ class Looks:
 
     def __init__(self, radius: int = RADIUS, tolerance: float = TOLERANCE):
         if not 0 <= radius < BITS:
-            raise UsageError(f"Hashes differ in 0 to {BITS - 1} bits, not {radius}; the usual radius is 7.")
+            raise UsageError(f"Hashes differ in 0 to {BITS - 1} bits, not {radius}; the usual radius is 10.")
         self.radius, self.tolerance = radius, tolerance
         self._hashes: list[int] = []
         self._aspects: list[float] = []
@@ -161,8 +164,8 @@ class Looks:
         if not near:
             return None
         mine = np.frombuffer(wanted.colours, dtype=np.uint8).astype(np.float64)
-        distance = np.sqrt(((self._colours[near] - mine) ** 2).mean(1))
-        alike = np.flatnonzero(distance <= self.tolerance)
+        apart = np.abs(self._colours[near] - mine).reshape(len(near), -1, 3).mean(2).max(1)
+        alike = np.flatnonzero(apart <= self.tolerance)
         return near[int(alike[0])] if len(alike) else None
 
     def add(self, new: Look) -> int:
