@@ -36,6 +36,7 @@ VERBS = {
     "project": Verb("project", "Find the latents whose pictures come closest to given ones."),
     "edit": Verb("edit", "Change pictures, or new ones, as words say."),
     "complete": Verb("complete", "Finish pictures of which only the top is kept."),
+    "caption": Verb("caption", "Describe pictures anew, for a generator to learn from."),
     "physics": Verb("physics", "Ask which equations can generate data, and watch their particles."),
     "evaluate": Verb("evaluate", "Measure how good a run's pictures are."),
     "bpd": Verb("bpd", "Bound how many bits a number of a picture costs a diffusion."),
