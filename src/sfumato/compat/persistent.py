@@ -84,13 +84,13 @@ class _Reader(pickle.Unpickler):
     """Resolves no name but those of ``_KNOWN``, and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return _KNOWN.get((module, name)) or _inert(f"{module}.{name}")
+        return _KNOWN.get((module, name)) or inert(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
         raise pickle.UnpicklingError(f"it refers to something outside, {pid!r}")
 
 
-def _inert(name: str) -> Callable[..., Record]:
+def inert(name: str) -> Callable[..., Record]:
     """A class whose objects do nothing but remember their state."""
 
     return type("Inert", (Record,), {"name": name})

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sfumato.compat.module import is_module, read_module
 from sfumato.compat.persistent import SUFFIX, read_records
 from sfumato.compat.torchscript import is_script, read_script
 from sfumato.errors import DataError
@@ -23,9 +24,12 @@ PARALLEL = "module."
 def read_pth(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; those of mappings within mappings are named ``outer/inner``.
 
-    Of NVIDIA's pickles, the tensors of every network; of TorchScript archives, those of the module. Raises
-    ``DataError`` if the file is damaged, holds more than tensors and plain values, or no tensors.
+    Of NVIDIA's pickles, the tensors of every network; of modules saved whole, in a pickle or as TorchScript,
+    those of the module. Raises ``DataError`` if the file is damaged, holds more than tensors and plain
+    values, or no tensors.
     """
+    if is_module(path):
+        return read_module(path)
     if path.suffix == SUFFIX:
         records = read_records(path)
         return {name: t for key, record in records.items() for name, t in record.tensors(f"{key}/").items()}

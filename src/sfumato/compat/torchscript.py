@@ -50,7 +50,7 @@ def read_script(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             [described] = [n for n in archive.namelist() if n.partition("/")[2] == "data.pkl"]
-            held = _Reader(archive, described).load()
+            held = Archived(archive, described, _named).load()
     except (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, AttributeError,
             ValueError, KeyError, IndexError, TypeError) as error:  # fmt: skip
         reason = str(error).split("\n")[0]
@@ -81,22 +81,18 @@ class _Module:
         return found
 
 
-class _Reader(pickle.Unpickler):
-    """Resolves no name but those of ``_KNOWN``, storages and inert modules, and imports nothing."""
+class Archived(pickle.Unpickler):
+    """What an archive describes, with storages from the archive and every other name from ``named``."""
 
-    def __init__(self, archive: zipfile.ZipFile, described: str):
+    def __init__(self, archive: zipfile.ZipFile, described: str, named: Callable[[str, str], Any]):
         super().__init__(io.BytesIO(archive.read(described)))
-        self._archive, self._root = archive, described.removesuffix("data.pkl")
+        self._archive, self._root, self._named = archive, described.removesuffix("data.pkl"), named
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
-        if module == "__torch__" or module.startswith("__torch__."):
-            return type("Inert", (_Module,), {})
-        if (module, name) in _KNOWN:
-            return _KNOWN[module, name]
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no module of networks needs")
+        return self._named(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         kind, dtype, key, _, count = pid
@@ -110,7 +106,17 @@ class _Reader(pickle.Unpickler):
         return dtype, self._storages[key]
 
 
-def _tensor(held: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+def _named(module: str, name: str) -> Any:
+    """Tensors, plain containers and inert modules; any other name is refused, and nothing is imported."""
+    if module == "__torch__" or module.startswith("__torch__."):
+        return type("Inert", (_Module,), {})
+    if (module, name) in _KNOWN:
+        return _KNOWN[module, name]
+    raise pickle.UnpicklingError(f"it names {module}.{name}, which no module of networks needs")
+
+
+def archived_tensor(held: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    """A tensor of a storage of the archive."""
     dtype, storage = held
     return torch.empty(0, dtype=dtype).set_(storage, offset, tuple(size), tuple(stride))
 
@@ -121,7 +127,7 @@ def _same(value: Any, *_: Any) -> Any:
 
 _KNOWN: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): archived_tensor,
     ("torch.jit._pickle", "restore_type_tag"): _same,
     **{("torch.jit._pickle", f"build_{kind}list"): _same for kind in ("int", "double", "bool", "tensor")},
 }

@@ -95,7 +95,13 @@ class Encoder(nn.Module):
         )
         self.mid_block = _Middle(widths[-1], config.groups, config.attention)
         self.conv_norm_out = GroupNorm(config.groups, widths[-1], EPS)
-        self.conv_out = nn.Conv2d(widths[-1], outputs or 2 * config.latent_channels, 3, padding=1)
+        self.outputs = outputs or 2 * config.latent_channels
+        self.conv_out = nn.Conv2d(widths[-1], self.outputs, 3, padding=1)
+
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """Where the picture comes in and its moments go out."""
+        return self.conv_in, self.conv_out
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m i j"]:
         h = self.conv_in(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
@@ -118,6 +124,11 @@ class Decoder(nn.Module):
         )
         self.conv_norm_out = GroupNorm(config.groups, widths[-1], EPS)
         self.conv_out = nn.Conv2d(widths[-1], config.channels * config.patch**2, 3, padding=1)
+
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """Where the latent comes in and the picture goes out."""
+        return self.conv_in, self.conv_out
 
     def forward(self, z: Float[Tensor, "b z i j"]) -> Float[Tensor, "b c h w"]:
         h = self.mid_block(self.conv_in(z))

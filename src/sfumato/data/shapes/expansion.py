@@ -31,9 +31,7 @@ def expanded(text: str, seed: int = 0, *, level: str = "full", places: Sequence[
     scenes = _settled(wanted, zlib.crc32(f"{seed} {text}".encode()), places)
     fits = satisfies(scenes, [wanted] * len(scenes))["all"] & _apart(scenes)
     if not fits.any():
-        raise DataError(
-            f"The text '{text}' leaves no scene to draw; say less of it, or ask for fewer objects."
-        )
+        raise DataError(f"The text '{text}' leaves no scene to draw; say less, or ask for fewer objects.")
     return caption(scenes[fits.nonzero()[:1, 0]], level, seed)[0]
 
 

@@ -12,11 +12,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sfumato.compat import dvae
+from sfumato.compat.part import Weights, fill
 from sfumato.core import parallel
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.likelihood import Gaussian, Laplace, LogitLaplace
@@ -26,6 +29,7 @@ from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
 from sfumato.metrics.oracle import ShapesOracle, training_oracle
 from sfumato.nn.autoencoder import AutoencoderConfig, Decoder, Encoder
+from sfumato.nn.dvae import DVAEConfig, DVAEDecoder, DVAEEncoder
 from sfumato.nn.patchgan import PatchCritic, PatchCriticConfig
 from sfumato.nn.quantize import Codebook, perplexity, relaxed, straight_through
 
@@ -62,8 +66,8 @@ class Soft:
 class VQVAEConfig:
     """Network, book, weights of the loss, optimisers."""
 
-    network: AutoencoderConfig = AutoencoderConfig()
-    """``latent_channels`` is the length of a code."""
+    network: AutoencoderConfig | DVAEConfig = AutoencoderConfig()
+    """``latent_channels`` is the length of a code; the second kind is that of the published dVAE."""
     book: Hard | Soft = Hard()
     likelihood: Gaussian | Laplace | LogitLaplace = Gaussian()
     """What the decoder says of a pixel."""
@@ -85,16 +89,15 @@ class VQVAE(System[Reconstruct]):
 
     tasks = (Reconstruct,)
     Config = VQVAEConfig
+    published = dvae.PUBLISHED
 
     def __init__(self, config: VQVAEConfig):
         super().__init__()
         self.config = config
         network, book = config.network, config.book
-        shown = replace(network, channels=network.channels * config.likelihood.outputs)
         width = network.latent_channels
-        self.encoder = Encoder(network, width)
-        self.decoder = Decoder(shown)
-        self.quant_conv = nn.Conv2d(width, width if isinstance(book, Hard) else book.codes, 1)
+        self.encoder, self.decoder = _coders(network, config.likelihood.outputs)
+        self.quant_conv = nn.Conv2d(self.encoder.outputs, width if isinstance(book, Hard) else book.codes, 1)
         self.post_quant_conv = nn.Conv2d(width, width, 1)
         self.hard = Codebook(book.codes, width, book.decay) if isinstance(book, Hard) else None
         self.soft = nn.Embedding(book.codes, width) if isinstance(book, Soft) else None
@@ -114,7 +117,7 @@ class VQVAE(System[Reconstruct]):
         encoder, decoder, c = self.encoder, self.decoder, self.config
         quants = (self.quant_conv, self.post_quant_conv)
         modules = (encoder, decoder, *quants, *([self.soft] if self.soft is not None else []))
-        ends = (encoder.conv_in, encoder.conv_out, decoder.conv_in, decoder.conv_out, *quants)
+        ends = (*encoder.ends, *decoder.ends, *quants)
         players = {"autoencoder": Player(modules, c.optim, ends)}
         if self.critic is not None:
             critic = self.critic.model
@@ -150,6 +153,15 @@ class VQVAE(System[Reconstruct]):
         seeds = tuple(range(request.seed, request.seed + len(x)))
         parts = [self.pictures(self.tokens(part.to(self.device))) for part in x.split(64)]
         yield Images(torch.cat(parts), seeds=seeds)
+
+    @classmethod
+    def from_file(cls, path: Path) -> VQVAE:
+        """DALL-E's dVAE, from the folder that holds OpenAI's ``encoder.pkl`` and ``decoder.pkl``."""
+        found = dvae.read(path)
+        with torch.device("meta"):
+            system = cls(VQVAEConfig(found.network, Soft(found.codes), LogitLaplace()))
+        fill(system, Weights(found.tensors, path))
+        return system
 
     def tokens(self, x: Float[Tensor, "b c h w"]) -> Int[Tensor, "b i j"]:
         """The numbers a picture in [-1, 1] becomes."""
@@ -193,6 +205,16 @@ class VQVAE(System[Reconstruct]):
             book.restart(parallel.together(vectors), config.restart)
 
 
+def _coders(
+    network: AutoencoderConfig | DVAEConfig, outputs: int
+) -> tuple[Encoder | DVAEEncoder, Decoder | DVAEDecoder]:
+    """The two networks; the decoder says ``outputs`` numbers of each of a picture's."""
+    if isinstance(network, DVAEConfig):
+        return DVAEEncoder(network), DVAEDecoder(replace(network, channels=network.channels * outputs))
+    shown = replace(network, channels=network.channels * outputs)
+    return Encoder(network, network.latent_channels), Decoder(shown)
+
+
 def temperature(book: Soft, step: int) -> float:
     """From 1 down to the last, along half a cosine, in the logarithm."""
     share = min(1.0, step / book.cool_steps)
@@ -222,7 +244,7 @@ def _eyes(device: str) -> ShapesOracle:
     return training_oracle().to(device)
 
 
-def _check(network: AutoencoderConfig, height: int, width: int) -> None:
+def _check(network: AutoencoderConfig | DVAEConfig, height: int, width: int) -> None:
     if height % network.factor or width % network.factor:
         raise UsageError(
             f"Height and width must be multiples of {network.factor}, got {height} x {width}; "
@@ -258,4 +280,10 @@ VQVAE.presets = {
     "dvae": replace(_LAPTOP, config=VQVAEConfig(SMALL, _SOFT, LogitLaplace(), optim=_MUON)),
     "shapes": _SHAPES,
     "vqgan": replace(_SHAPES, config=_CRITIC),
+    "paper": Preset(
+        VQVAEConfig(DVAEConfig(), Soft(), LogitLaplace(), optim=OptimConfig(lr=1e-4, weight_decay=1e-4)),
+        data="folder",
+        size=256,
+        train=TrainConfig(steps=3_000_000, batch=512, ema=0.999),
+    ),
 }

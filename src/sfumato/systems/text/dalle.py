@@ -258,4 +258,15 @@ DALLE.presets = {
         train=TrainConfig(steps=800, batch=64, ema=0.995),
         base=("vqvae", "laptop"),
     ),
+    "paper": Preset(
+        DALLEConfig(
+            first_stage=VQVAE.presets["paper"].config,
+            network=CausalConfig(width=62 * 64, depth=64, heads=62, patterns=_published()),
+            drop=0.0,
+        ),
+        data="folder",
+        size=256,
+        train=TrainConfig(steps=430_000, batch=1024, ema=0.0),
+        base=("vqvae", "paper"),
+    ),
 }
