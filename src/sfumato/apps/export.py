@@ -1,4 +1,4 @@
-"""The verb ``export``: a run as a folder that diffusers opens."""
+"""The verb ``export``: a run as a folder that diffusers opens, or as a single file."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class Options(Common):
     """Write a run as a diffusers folder: model_index.json, one folder a network, safetensors.
 
     Example: sfumato export runs/digits exported/digits
+
+    To a name that ends in .safetensors, a Stable Diffusion is written as one file, as its original code does.
     """
 
     run: Positional[str]
@@ -31,8 +33,13 @@ def main(options: Options) -> int:
 
     from sfumato.apps.load import load
 
-    load(options.run, precision="fp32", device="cpu").to_diffusers(options.out)
-    files = sorted(str(path) for path in options.out.rglob("*") if path.is_file())
+    system = load(options.run, precision="fp32", device="cpu")
+    if options.out.suffix == ".safetensors":
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        system.to_file(options.out)
+    else:
+        system.to_diffusers(options.out)
+    files = sorted(str(path) for path in (options.out, *options.out.rglob("*")) if path.is_file())
     options.talk.result({"folder": str(options.out), "files": files})
     options.talk.line(str(options.out))
     return 0

@@ -1,21 +1,35 @@
-"""Public weight files of PyTorch (``.pth``, ``.pt``, ``.pkl``): tensors by name; no code in them is run."""
+"""Weight files (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``): tensors by name; no code in them is run."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.compat.persistent import SUFFIX, read_records
 from sfumato.errors import DataError
 
-SUFFIXES = (".pth", ".pt", SUFFIX)
+SAFE = ".safetensors"
+SUFFIXES = (".pth", ".pt", SUFFIX, SAFE)
 PARALLEL = "module."
 """What ``DataParallel`` puts before every name."""
+
+
+def names_in(path: Path) -> Set[str]:
+    """Names of the tensors of a file, without the tensors where that is possible."""
+    if path.suffix != SAFE:
+        return read_pth(path).keys()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"'{path}' is damaged or incomplete ({error}); fetch it again.") from error
 
 
 def read_pth(path: Path) -> dict[str, Tensor]:
@@ -27,6 +41,9 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     if path.suffix == SUFFIX:
         records = read_records(path)
         return {name: t for key, record in records.items() for name, t in record.tensors(f"{key}/").items()}
+    if path.suffix == SAFE:
+        names_in(path)
+        return load_file(path)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -192,6 +192,10 @@ class System(nn.Module, abc.ABC, Generic[R]):
         """Build the system from a public weight file, or from a folder of such files."""
         raise UsageError(f"{cls.__name__} has no weight files of its own, so it cannot read '{path}'.")
 
+    def to_file(self, path: Path) -> None:
+        """Write the system as a public weight file."""
+        raise UsageError(f"{type(self).__name__} has no weight files of its own, so it cannot be '{path}'.")
+
     @property
     def channels(self) -> int:
         """Of the pictures it takes and makes: what files are turned into before they come here."""

@@ -100,6 +100,12 @@ class ClipTokenizer:
         except UnicodeDecodeError as error:
             raise DataError(f"A tokenizer file in '{folder}' is not UTF-8; fetch it again.") from error
 
+    def padded(self, mark: str) -> ClipTokenizer:
+        """The same with texts filled up with ``mark``."""
+        settings = json.dumps(_settings(self.files) | {"pad_token": mark}, indent=1)
+        kept = {name: self.files[name] for name in FILES[:2]}
+        return type(self)(kept | {"tokenizer_config.json": settings})
+
     def write(self, folder: Path) -> None:
         """Its files; vocab.json and merges.txt even where it was read from another."""
         folder.mkdir(parents=True, exist_ok=True)
