@@ -63,13 +63,15 @@ def tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def text_encoder(words: CLIPTokenizer, width: int, activation: str, projection: int = 0) -> nn.Module:
+def text_encoder(
+    words: CLIPTokenizer, width: int, activation: str, projection: int = 0, heads: int = 4
+) -> nn.Module:
     config = CLIPTextConfig(
         vocab_size=len(words),
         max_position_embeddings=LENGTH,
         hidden_size=width,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         intermediate_size=2 * width,
         hidden_act=activation,
         bos_token_id=words.bos_token_id,
@@ -258,4 +260,93 @@ def ddpm(folder: Path, **settings: Any) -> Path:
         norm_eps=1e-6,
     )
     DDPMPipeline(shaken(model, 4), DDPMScheduler(**settings)).save_pretrained(folder)
+    return folder
+
+
+# --- with heads and groups as published, which single files do not tell ------------------------------
+
+USUAL: dict[str, Any] = {
+    "block_out_channels": (32, 64, 64),
+    "norm_num_groups": 32,
+    "sample_size": 8,
+    "attention_head_dim": 1,
+}
+
+
+def usual_stage(scale: float) -> nn.Module:
+    stage = AutoencoderKL(
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        latent_channels=4,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        scaling_factor=scale,
+    )
+    return shaken(stage, 3)
+
+
+def published_one(folder: Path, *, inpaints: bool = False) -> Path:
+    """Stable Diffusion 1: eight heads, convolutions, CLIP."""
+    words = tokenizer(folder.parent / "tokenizer", EOS)
+    kind = StableDiffusionInpaintPipeline if inpaints else StableDiffusionPipeline
+    shape = USUAL | {"attention_head_dim": 8, "use_linear_projection": False}
+    kind(
+        vae=usual_stage(0.18215),
+        text_encoder=text_encoder(words, 64, "quick_gelu", heads=1),
+        tokenizer=words,
+        unet=denoiser(64, **shape, in_channels=9 if inpaints else 4),
+        scheduler=PNDMScheduler(**SCHEDULE, skip_prk_steps=True, set_alpha_to_one=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def published_two(folder: Path) -> Path:
+    """Stable Diffusion 2: heads of 64, linear layers, OpenCLIP, v."""
+    words = tokenizer(folder.parent / "tokenizer", "!")
+    StableDiffusionPipeline(
+        vae=usual_stage(0.18215),
+        text_encoder=text_encoder(words, 128, "gelu", heads=2),
+        tokenizer=words,
+        unet=denoiser(128, **USUAL),
+        scheduler=DDIMScheduler(
+            **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction"
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+def published_xl(folder: Path, *, refines: bool = False) -> Path:
+    """SDXL, or its refiner."""
+    one, two = tokenizer(folder.parent / "tokenizer", EOS), tokenizer(folder.parent / "words", "!")
+    levels = ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D" if refines else "CrossAttnDownBlock2D")
+    shape = {
+        "down_block_types": levels,
+        "up_block_types": tuple(name.replace("Down", "Up") for name in reversed(levels)),
+        "transformer_layers_per_block": 2 if refines else (1, 2, 3),
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 20 + (5 if refines else 6) * 8,
+    }
+    first = (
+        {} if refines else {"text_encoder": text_encoder(one, 64, "quick_gelu", heads=1), "tokenizer": one}
+    )
+    last = {"text_encoder_2": text_encoder(two, 128, "gelu", 20, heads=2), "tokenizer_2": two}
+    rest = {
+        "vae": usual_stage(0.13025),
+        "unet": denoiser(128 if refines else 192, **USUAL | shape),
+        "scheduler": euler(),
+        "add_watermarker": False,
+    }
+    if refines:
+        absent = {"text_encoder": None, "tokenizer": None, "requires_aesthetics_score": True}
+        StableDiffusionXLImg2ImgPipeline(**absent, **last, **rest).save_pretrained(folder)
+    else:
+        first = {"text_encoder": text_encoder(one, 64, "quick_gelu", heads=1), "tokenizer": one}
+        StableDiffusionXLPipeline(**first, **last, **rest).save_pretrained(folder)
     return folder

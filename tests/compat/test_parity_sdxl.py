@@ -1,4 +1,4 @@
-"""SDXL, its refiner and both chained: our pictures against diffusers' own, from the same folders and seeds."""
+"""SDXL, its refiner and both chained: our pictures against diffusers', from the same folders and seeds."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_we_export_gives_the_same_picture(folder, system, fine, tmp_path):
 def test_what_a_model_is_not_told_is_refused(system):
     with pytest.raises(UsageError, match="is not told how beautiful pictures are; leave it out"):
         picture(system, aesthetic=7.0)
-    with pytest.raises(UsageError, match="takes over at a share between 0 and 1 of the way, got 1.5"):
+    with pytest.raises(UsageError, match=r"takes over at a share between 0 and 1 of the way, got 1\.5"):
         system.refined(system, 1.5)
     with pytest.raises(UsageError, match="strength must be above 0 and at most 1, got 0"):
         varied(system, strength=0.0)

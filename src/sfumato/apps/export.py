@@ -1,4 +1,4 @@
-"""The verb ``export``: a run as a folder that diffusers or transformers opens, or as one ONNX file."""
+"""The verb ``export``: a run as a folder that diffusers or transformers opens, or as a single file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from sfumato.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from sfumato.core.system import System
 
-ONNX = ".onnx"
+ONNX, SAFE = ".onnx", ".safetensors"
+"""Names that end so are files, others folders."""
 OPSET = 18
 LARGEST = 16384
 """Most pixels a side that an ONNX file is declared for."""
@@ -26,21 +27,22 @@ LARGEST = 16384
 class Options(Common):
     """Write a run as a diffusers folder: model_index.json, one folder a network, safetensors.
 
-    Where the name ends in .onnx, it is one file that other programs run: a system that turns pictures into
-    pictures, in grey levels 0 to 255, float32, (1, c, h, w). It needs the extra "onnx".
-
     Example: sfumato export runs/digits exported/digits
+
+    To a name that ends in .safetensors, a Stable Diffusion is written as one file, as its original code does.
+    Where it ends in .onnx, it is one file that other programs run: a system that turns pictures into
+    pictures, in grey levels 0 to 255, float32, (1, c, h, w). It needs the extra "onnx".
     """
 
     run: Positional[str]
     """A run folder, or a model that comes with the package."""
     out: Positional[Path]
-    """A folder that does not exist yet, or is empty; or a file FILE.onnx."""
+    """A folder that does not exist yet, or is empty; or a file, FILE.onnx or FILE.safetensors."""
 
 
 def main(options: Options) -> int:
     """Load in fp32, write, print the folder or the file."""
-    one = options.out.suffix == ONNX
+    one = options.out.suffix in (ONNX, SAFE)
     if options.out.exists() and (one or not options.out.is_dir() or any(options.out.iterdir())):
         told = "is there already; choose another name" if one else "is not empty; export into a new folder"
         raise UsageError(f"'{options.out}' {told}")
@@ -48,13 +50,17 @@ def main(options: Options) -> int:
     from sfumato.apps.load import load
 
     system = load(options.run, precision="fp32", device="cpu")
-    if one:
-        write_onnx(system, options.out, options.run)
-        options.talk.result({"files": [str(options.out)]})
-    else:
+    if not one:
         system.to_diffusers(options.out)
         files = sorted(str(path) for path in options.out.rglob("*") if path.is_file())
         options.talk.result({"folder": str(options.out), "files": files})
+    else:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        if options.out.suffix == SAFE:
+            system.to_file(options.out)
+        else:
+            write_onnx(system, options.out, options.run)
+        options.talk.result({"files": [str(options.out)]})
     options.talk.line(str(options.out))
     return 0
 

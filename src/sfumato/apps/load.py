@@ -15,7 +15,7 @@ from sfumato import config
 from sfumato import device as devices
 from sfumato.apps import facts
 from sfumato.apps.plan import override
-from sfumato.compat.pth import SUFFIXES, read_pth
+from sfumato.compat.pth import SUFFIXES, names_in
 from sfumato.core.checkpoint import RunFolder
 from sfumato.core.system import System
 from sfumato.errors import DataError, UsageError, nearest
@@ -155,7 +155,7 @@ def weight_files(path: Path) -> list[Path]:
 def _from_files(path: Path, files: list[Path]) -> System[Any]:
     """The system that knows the tensors of the first file that any knows."""
     for file in files:
-        names = read_pth(file).keys()
+        names = names_in(file)
         for entry in SYSTEMS:
             kind = find(entry, SYSTEMS, "system")
             if kind.published & names:

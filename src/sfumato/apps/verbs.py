@@ -48,6 +48,7 @@ VERBS = {
     "evaluate": Verb("evaluate", "Measure how good a run's pictures are."),
     "bpd": Verb("bpd", "Bound how many bits a number of a picture costs a diffusion."),
     "export": Verb("export", "Write a run as a diffusers folder."),
+    "convert": Verb("convert", "Write a single file of Stable Diffusion as a diffusers folder."),
     "verify": Verb("verify", "Check that a run folder is whole."),
     "demo": Verb("demo", "Make a contact sheet with the model that comes with the package."),
     "completion": Verb("completion", "Print the completion script for bash, zsh or tcsh."),

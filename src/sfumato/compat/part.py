@@ -113,14 +113,14 @@ def read_weights(folder: Path, form: Format) -> Weights:
     tensors: dict[str, Tensor] = {}
     for file in _files(folder, form.stem):
         try:
-            tensors |= {_named(name, form): tensor for name, tensor in _stored(file)}
+            tensors |= {_named(name, form): tensor for name, tensor in stored(file)}
         except (SafetensorError, OSError) as error:
             raise DataError(f"'{file}' is damaged or incomplete ({error}); fetch it again.") from error
     useless = [name for name in tensors if any(re.fullmatch(pattern, name) for pattern in form.ignore)]
     return Weights({name: tensor for name, tensor in tensors.items() if name not in useless}, folder)
 
 
-def _stored(file: Path) -> Iterator[tuple[str, Tensor]]:
+def stored(file: Path) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a file, mapped a few at a time."""
     with safe_open(file, framework="pt") as stored:
         names = list(stored.keys())

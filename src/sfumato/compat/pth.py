@@ -1,13 +1,15 @@
-"""Public weight files of PyTorch (``.pth``, ``.pt``, ``.pkl``): tensors by name; no code in them is run."""
+"""Weight files (``.pth``, ``.pt``, ``.pkl``, ``.safetensors``): tensors by name; no code in them is run."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sfumato.compat.module import is_module, read_module
@@ -15,10 +17,22 @@ from sfumato.compat.persistent import SUFFIX, read_records
 from sfumato.compat.torchscript import is_script, read_script
 from sfumato.errors import DataError
 
-SUFFIXES = (".pth", ".pt", ".tar", SUFFIX)
+SAFE = ".safetensors"
+SUFFIXES = (".pth", ".pt", ".tar", SUFFIX, SAFE)
 """``.tar`` as in ``decoder_iter_160000.pth.tar``: no archive, but what PyTorch saves."""
 PARALLEL = "module."
 """What ``DataParallel`` puts before every name."""
+
+
+def names_in(path: Path) -> Set[str]:
+    """Names of the tensors of a file, without the tensors where that is possible."""
+    if path.suffix != SAFE:
+        return read_pth(path).keys()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"'{path}' is damaged or incomplete ({error}); fetch it again.") from error
 
 
 def read_pth(path: Path) -> dict[str, Tensor]:
@@ -35,6 +49,9 @@ def read_pth(path: Path) -> dict[str, Tensor]:
         return {name: t for key, record in records.items() for name, t in record.tensors(f"{key}/").items()}
     if is_script(path):
         return read_script(path)
+    if path.suffix == SAFE:
+        names_in(path)
+        return load_file(path)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -216,6 +216,10 @@ class System(nn.Module, abc.ABC, Generic[R]):
             "files hold; export it as a folder, or export another system, such as faststyle."
         )
 
+    def to_file(self, path: Path) -> None:
+        """Write the system as a public weight file."""
+        raise UsageError(f"{type(self).__name__} has no weight files of its own, so it cannot be '{path}'.")
+
     @property
     def channels(self) -> int:
         """Of the pictures it takes and makes: what files are turned into before they come here."""

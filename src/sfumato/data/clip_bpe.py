@@ -119,6 +119,12 @@ class ClipTokenizer:
             }
         )
 
+    def padded(self, mark: str) -> ClipTokenizer:
+        """The same with texts filled up with ``mark``."""
+        settings = json.dumps(_settings(self.files) | {"pad_token": mark}, indent=1)
+        kept = {name: self.files[name] for name in FILES[:2]}
+        return type(self)(kept | {"tokenizer_config.json": settings})
+
     def write(self, folder: Path) -> None:
         """Its files; vocab.json and merges.txt even where it was read from another."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from sfumato.compat.part import Weights, fill
 from sfumato.compat.schedulers import SchedulerSpec, Walk, process_of, spec_of, switch_of, walk
+from sfumato.compat.single_file import MARK, original_tensors, read_single_file
 from sfumato.compat.stable_diffusion import KINDS, Beside, StableDiffusionFolder
 from sfumato.core import guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
+from sfumato.core.durable import write_tensors
 from sfumato.core.process import Karras, Process, Spacing
 from sfumato.core.request import Edit, Event, Generate, Images, Progress, Request, Upscale, Vary, in_parts
 from sfumato.core.rng import Rng
@@ -82,6 +84,7 @@ class LDM(System[Request]):
     tasks = (Generate, Vary)
     Config = LDMConfig
     pipelines = tuple(KINDS)
+    published = frozenset({MARK})
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -257,6 +260,11 @@ class LDM(System[Request]):
         return cls.from_parts(StableDiffusionFolder.read(folder))
 
     @classmethod
+    def from_file(cls, path: Path) -> LDM:
+        """The same from a single file in the layout of the code it was trained with."""
+        return cls.from_parts(read_single_file(path))
+
+    @classmethod
     def from_parts(cls, found: StableDiffusionFolder) -> LDM:
         """The system of networks in diffusers' words, wherever they were read."""
         cells = found.height * found.width // found.vae.factor**2
@@ -288,6 +296,14 @@ class LDM(System[Request]):
 
     def to_diffusers(self, folder: Path) -> None:
         """A folder that diffusers' pipeline for this kind of model opens."""
+        self.in_diffusers_words().write(folder)
+
+    def to_file(self, path: Path) -> None:
+        """A single file in the layout of the code such models were trained with."""
+        write_tensors(path, original_tensors(self.in_diffusers_words()), {"format": "pt"})
+
+    def in_diffusers_words(self) -> StableDiffusionFolder:
+        """The networks, and what has to be said of them."""
         c, std = self.config, self.latent_std.flatten()
         words = [t for t in self.reader.tokenizers if isinstance(t, ClipTokenizer)]
         if isinstance(c.network, DiTConfig) or isinstance(c.text, WordsConfig) or not words:
@@ -303,7 +319,7 @@ class LDM(System[Request]):
         schedulers = {"scheduler": c.scheduler or spec_of(c.process, c.solver, c.predicts)}
         if c.beside == "small":
             schedulers["low_res_scheduler"] = spec_of(c.augmentation, "ancestral", "eps")
-        StableDiffusionFolder.of(
+        return StableDiffusionFolder.of(
             c.text,
             words,
             c.beside,
@@ -314,7 +330,7 @@ class LDM(System[Request]):
             height=c.height,
             width=c.width,
             weights={name: Weights(module.state_dict()) for name, module in self.parts().items()},
-        ).write(folder)
+        )
 
     def parts(self) -> dict[str, nn.Module]:
         """The networks by diffusers' names."""
