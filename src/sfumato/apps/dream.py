@@ -136,7 +136,7 @@ def films(asked: Asked, options: Options, guide: Tensor | None, look: Look | Non
     notes: list[str] = []
     listed = given.listed(options.pictures)
     with asked.bar("dreaming") as report:
-        for part in given.parts(listed, asked.system.channels, options.size, notes, given.read_within):
+        for part in given.parts(listed, asked.system.channels, options.size, notes, read=given.read_within):
             for i, one in enumerate(part.given):
                 alone = replace(part, first=part.first + i, given=(one,), pixels=part.pixels[i : i + 1])
                 request = request_for(alone, options, guide)

@@ -107,7 +107,9 @@ def remake(
 
     listed, made = given.listed(options.pictures), Remade()
     with asked.bar(doing) as report:
-        for part in given.parts(listed, asked.system.channels, size, made.notes, read or given.read_square):
+        for part in given.parts(
+            listed, asked.system.channels, size, made.notes, read=read or given.read_square
+        ):
             done = part_of(report, part.first, len(part.given), len(listed))
             answer = asked.answer(request_for(part), done, look)
             assert isinstance(answer, Images)
@@ -141,7 +143,7 @@ def _write(
     pixels = answer.pixels.float().cpu()
     for i, one in enumerate(part.given):
         alone = replace(part, first=part.first + i, given=(one,), pixels=part.pixels[i : i + 1])
-        settings = asked.settings(request_for(alone), pixels) | {"file": str(one.path)} | told
+        settings = asked.settings(request_for(alone), pixels) | {"file": str(one.path), **told}
         path = free(out / one.name.with_name(f"{one.name.name}.png"), settings)
         images.save_png(images.to_pil(pixels[i]), path, settings)
         made.paths.append(path)
