@@ -21,7 +21,7 @@ from torch import Tensor
 from sfumato import config as plain
 from sfumato.apps import facts as told
 from sfumato.apps.load import load
-from sfumato.apps.plan import leaves, override
+from sfumato.apps.settings import leaves, override
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import (
     Branch,

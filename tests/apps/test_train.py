@@ -14,7 +14,8 @@ from PIL import Image
 
 import sfumato
 from sfumato.apps.cli import main, split
-from sfumato.apps.plan import leaves, new, override
+from sfumato.apps.plan import new
+from sfumato.apps.settings import leaves, override
 from sfumato.apps.talk import Talk
 from sfumato.apps.train import Options, share, stopping_on_signals
 from sfumato.apps.watch import due

@@ -12,7 +12,7 @@ from sfumato import __version__
 from sfumato.apps import facts
 from sfumato.apps.bar import duration
 from sfumato.apps.cite import OURS
-from sfumato.apps.plan import TRAINING, leaves
+from sfumato.apps.settings import TRAINING, leaves
 from sfumato.core import durable
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sfumato import config
 from sfumato import device as devices
 from sfumato.apps import facts
-from sfumato.apps.plan import override
+from sfumato.apps.settings import override
 from sfumato.compat.pth import SUFFIXES, names_in
 from sfumato.core.checkpoint import RunFolder
 from sfumato.core.system import System
