@@ -68,7 +68,7 @@ class Asked:
                 f"No model that comes along can {verb_of(task)}; give one with --model. {others(task)}"
             )
         folder = load.folder_of(name)
-        system = load.load(folder, precision=options.precision, device=options.device)
+        system = load.load(name, precision=options.precision, device=options.device)
         check_can(system, task)
         ours = (folder / "config.json").exists() and not load.pipeline_of(folder)
         size = RunFolder.open(folder).recipe.size if ours else None
