@@ -146,6 +146,10 @@ class AdaIN(System[Stylize]):
             answers.append(painted[:, :, : x.shape[2], : x.shape[3]].clamp(-1, 1))
         yield Images(torch.cat(answers), seeds=tuple(range(request.seed, request.seed + count)))
 
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset({"style"})
+
     def _check(self, request: Stylize) -> None:
         check(request, self.config.channels)
         without_search(request, "AdaIN")
