@@ -137,7 +137,7 @@ def test_other_networks_are_refused(tmp_path):
         read_vgg(saved({"conv1.weight": torch.ones(2, 3, 3, 3)}, path))
     normed = {"features.0.weight": torch.ones(2, 3, 3, 3), "features.3.weight": torch.ones(2, 2, 3, 3)}
     normed |= {"features.7.weight": torch.ones(2, 2, 3, 3), "classifier.0.weight": torch.ones(2, 98)}
-    with pytest.raises(DataError, match="3 and 7 are 4 layers apart.* batch norm"):
+    with pytest.raises(DataError, match=r"3 and 7 are 4 layers apart.* batch norm"):
         read_vgg(saved(normed, path))
     short = torchvision(16)
     del short["features.12.bias"]

@@ -51,7 +51,7 @@ def test_losses_vanish_at_their_target_and_only_there():
     assert relative_loss(torch.zeros_like(maps), 1000 * maps) == 1
 
 
-def test_twice_the_batch_leaves_values_and_gradients_of_an_example_halved_but_their_sum_unchanged():
+def test_the_batch_does_not_change_what_a_loss_means():
     one = drawn(2, 6, 5, 4).requires_grad_()
     goal = drawn(1, 6, 5, 4, seed=1)
     for loss in (

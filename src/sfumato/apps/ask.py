@@ -62,7 +62,7 @@ class Asked:
                 f"No model that comes along can {verb_of(task)}; give one with --model. {others(task)}"
             )
         folder = load.folder_of(name)
-        system = load.load(folder, precision=options.precision, device=options.device)
+        system = load.load(name, precision=options.precision, device=options.device)
         check_can(system, task)
         size = RunFolder.open(folder).recipe.size if (folder / "config.json").exists() else None
         return cls(system, Source.of(folder, name), size, options.talk, time.monotonic())

@@ -44,6 +44,8 @@ class Options(Remaking):
     """Where each style applies, a picture for each: white where it does, scaled to the content; for adain."""
     weights: tuple[float, ...] = ()
     """How much each style counts, in any unit; by default all the same."""
+    masks: tuple[Path, ...] = ()
+    """For adain, one picture for each style: white where it applies, black where it does not."""
     method: Literal["gatys", "fast", "adain"] = "gatys"
     """How to paint, unless --model says so."""
     features: Path | None = None
@@ -88,6 +90,7 @@ def main(options: Options) -> int:
             styles=styles,
             masks=_masks(options.mask, images),
             weights=options.weights,
+            masks=_masks(options.masks, part),
             strength=options.strength,
             keep_colour=options.keep_colour,
             style_scale=options.style_scale,
@@ -190,6 +193,19 @@ def _style(path: Path, channels: int) -> Tensor:
     return images.to_tensor(images.open_image(path.expanduser()), channels)
 
 
+def _masks(paths: Sequence[Path], part: Part) -> Tensor | None:
+    """Masks at the size of the pictures, 1 where they are white."""
+    if not paths:
+        return None
+    import torch
+
+    from sfumato import images
+
+    height, width = part.pixels.shape[2:]
+    scaled = (images.open_image(path.expanduser()).resize((width, height)) for path in paths)
+    return torch.stack([(images.to_tensor(mask, 1) + 1) / 2 for mask in scaled])
+
+
 def shown(before: Tensor, styles: Sequence[Tensor], after: Tensor) -> list[Image]:
     """The picture given, the styles above each other in one square, and the one made of them."""
     from PIL import Image as Pillow
@@ -219,6 +235,8 @@ def told(options: Options) -> dict[str, object]:
         said["method"] = options.method
     if options.features is not None:
         said["features"] = str(options.features)
+    if options.masks:
+        said["masks"] = [str(path) for path in options.masks]
     if options.settings:
         said["settings"] = list(options.settings)
     return said

@@ -73,7 +73,7 @@ class Stylize(Request):
 
     images: Float[Tensor, "n c h w"] = field(kw_only=True)
     """What to paint; in [-1, 1]."""
-    styles: tuple[Float[Tensor, "c _ _"], ...] = field(default=(), kw_only=True)
+    styles: tuple[Float[Tensor, "_ _ _"], ...] = field(default=(), kw_only=True)
     """Pictures to take the style from, each of any size, in [-1, 1]; none for a system that learned one."""
     weights: tuple[float, ...] = field(default=(), kw_only=True)
     """How much each style counts, in any unit; empty means that all count the same."""
@@ -121,7 +121,7 @@ class Dream(Request):
     """Of these layers alone; none means all."""
     label: int | str | None = field(default=None, kw_only=True)
     """A class to be seen, in place of layers."""
-    guide: Float[Tensor, "c _ _"] | None = field(default=None, kw_only=True)
+    guide: Float[Tensor, "_ _ _"] | None = field(default=None, kw_only=True)
     """A picture of any size, in [-1, 1], whose features are sought."""
     octaves: int | None = field(default=None, kw_only=True)
     """Sizes at which it dreams, the smallest first; none means the system's own default."""

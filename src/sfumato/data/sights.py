@@ -32,9 +32,9 @@ class Sights:
     """Textures, labelled with their kind; shapes, labelled with the shape; photographs, labelled as such.
 
     Of six pictures, three are textures, two shapes and one is a crop of a photograph. Shapes are plain or
-    textured and stand on a plain ground, a texture or a photograph.
-    Colours are shaken, so that they tell little of the label. "train" has new styles without end, "test" those
-    that ``textures`` holds out and the right-hand parts of photographs. Raises ``MissingExtraError`` without scikit-image or scikit-learn.
+    textured and stand on a plain ground, a texture or a photograph. Colours are shaken, so that they tell
+    little. "train" has new styles without end, "test" those that ``textures`` holds out and the right-hand
+    parts of photographs. Raises ``MissingExtraError`` without scikit-image or scikit-learn.
     """
 
     def __init__(self, split: str = "train", size: int = 64, *, length: int | None = None):

@@ -27,6 +27,8 @@ from sfumato.systems.style.onlooker import Onlooker, at_least, colours, scaled
 from sfumato.systems.style.vgg import SMALL, VGGNetConfig
 
 Optimiser = Literal["lbfgs", "adam"]
+PIXELS = "pixels"
+"""Name of the layer before all."""
 LARGEST_STYLE = 2048
 """Longer side to which a style is scaled at most."""
 _NOISE = 0.5
@@ -46,8 +48,11 @@ class GatysConfig:
     style: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
     """Layers whose Gram matrices become those of the style."""
     content_weight: float = 1.0
-    style_weight: float = 30.0
+    style_weight: float = 1.0
     """At strength 1."""
+    colours: bool = True
+    """Whether the pixels themselves, from 0 to 1, count as one more layer of style: a network that learned to
+    overlook colours would not bring them over."""
     variation: float = 0.0
     """Weight of the total variation, which smooths."""
     gamut: float = 10.0
@@ -134,9 +139,15 @@ class Gatys(Onlooker[Stylize]):
             raise UsageError(
                 f"steps must be at least 1, got {request.steps}; leave it out for the system's own."
             )
-        for name, value in (("strength", request.strength), ("style_scale", request.style_scale)):
-            if not (0 <= value < math.inf) or (name == "style_scale" and value == 0):
-                raise UsageError(f"{name} must be above 0 and finite, got {value:g}; 1 is the usual.")
+        if not 0 <= request.strength < math.inf:
+            raise UsageError(f"strength must be 0 or more and finite, got {request.strength:g}.")
+        if not 0 < request.style_scale < math.inf:
+            raise UsageError(f"style_scale must be above 0 and finite, got {request.style_scale:g}.")
+        channels = request.images.shape[1]
+        if odd := [style.shape[0] for style in request.styles if style.shape[0] != channels]:
+            raise UsageError(
+                f"The pictures have {channels} channels, but a style of {odd[0]}; convert it first."
+            )
         request.shares()
         self.check_memory(*request.images.shape[2:])
         small = [tuple(s.shape[1:]) for s in request.styles if min(s.shape[1:]) < _TEXTURELESS]
@@ -154,7 +165,7 @@ class Gatys(Onlooker[Stylize]):
             factor = min(LARGEST_STYLE, side * request.style_scale) / max(height, width)
             size = max(1, round(height * factor)), max(1, round(width * factor))
             style = at_least(scaled(picture[None].float(), *size), least)
-            for tap, maps in self.maps(style, self.config.style).items():
+            for tap, maps in self._seen(style, self.config.style).items():
                 blended[tap] = blended.get(tap, 0) + share * gram(maps)
         return blended
 
@@ -165,12 +176,17 @@ class Gatys(Onlooker[Stylize]):
     def objective(self, x: Float[Tensor, "1 c h w"], aim: Aim) -> Float[Tensor, ""]:
         """Content plus style (eq. 7), each layer relative to a blank, and what keeps pictures pictures."""
         c = self.config
-        maps = self.maps(x, self.taps)
+        maps = self._seen(x, self.taps)
         content = [relative_loss(maps[t], goal) for t, goal in aim.content.items()]
         style = [relative_loss(gram(maps[t]), goal) for t, goal in aim.style.items()]
         value = c.content_weight * torch.stack(content).mean() + aim.style_weight * torch.stack(style).mean()
         beyond = (x.abs() - 1).clamp(min=0).square().mean()
         return value + c.variation * total_variation(x) + c.gamut * beyond
+
+    def _seen(self, x: Float[Tensor, "n c h w"], taps: tuple[str, ...]) -> dict[str, Tensor]:
+        """Named maps, and the pixels if they count."""
+        pixels = {PIXELS: (x.float() + 1) / 2} if self.config.colours else {}
+        return self.maps(x, taps) | pixels
 
     def _search(self, start: Float[Tensor, "1 c h w"], aim: Aim, steps: int) -> Iterator[Tensor]:
         """The picture after each closure. A step that ends in NaN is taken back, and the search begins anew
