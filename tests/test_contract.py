@@ -207,10 +207,12 @@ def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
 
 
 def stylize(system: System[Any], data: Dataset, rows: range) -> Stylize:
-    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
-    strange, large = data.batch(torch.arange(5, 7))["image"]
-    styles = (strange[:, :20], large)
-    return Stylize(seed=SEED + rows.start, count=len(rows), images=images, styles=styles, steps=3)
+    field = "a" if "a" in system.needs else "image"
+    images = data.batch(torch.arange(rows.start, rows.stop))[field]
+    strange, large = data.batch(torch.arange(5, 7))[field]
+    styles = (strange[:, :20], large) if "style" in system.hears else ()
+    steps = 3 if system.stands_on else None
+    return Stylize(seed=SEED + rows.start, count=len(rows), images=images, styles=styles, steps=steps)
 
 
 def dream(system: System[Any], data: Dataset, rows: range) -> Dream:
@@ -447,16 +449,18 @@ def test_its_preview_is_a_request_that_it_serves(model):
 
 
 def test_what_it_hears_changes_the_picture(case, model):
-    other = {
-        "caption": {"prompt": "a blue cross"},
-        "label": {"label": 2},
-        "truncation": {"truncation": 0.2},
-        "temperature": {"temperature": 0.0},
-        "top_k": {"top_k": 1},
+    other: dict[str, tuple[Ask, dict[str, Any]]] = {
+        "caption": (generate, {"prompt": "a blue cross"}),
+        "label": (generate, {"label": 2}),
+        "truncation": (generate, {"truncation": 0.2}),
+        "temperature": (generate, {"temperature": 0.0}),
+        "top_k": (generate, {"top_k": 1}),
+        "style": (stylize, {"weights": (5.0, 1.0)}),
     }
     for sense in model.hears:
-        request = generate(model, case.data, range(1))
-        changed = replace(request, **other[sense])
+        ask, change = other[sense]
+        request = ask(model, case.data, range(1))
+        changed = replace(request, **change)
         assert not torch.equal(*(numbers(served(model, asked)[1]) for asked in (request, changed))), sense
 
 

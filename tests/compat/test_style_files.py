@@ -142,9 +142,7 @@ def decoder() -> nn.Sequential:
 def test_what_fits_nothing_is_refused(tmp_path):
     held = transformer()
     torch.save({n: t for n, t in held.items() if "conv1.conv2d" not in n}, tmp_path / "half.pth")
-    with pytest.raises(
-        DataError, match=r"holds no fast style: it has no 'conv1\.conv2d\.weight'; give a file"
-    ):
+    with pytest.raises(DataError, match=r"holds no fast style: it has no 'conv1\.conv2d\.weight'"):
         read_transformer(tmp_path / "half.pth")
     torch.save(held | {"odd.weight": torch.ones(1)}, tmp_path / "odd.pth")
     with pytest.raises(DataError, match=r"holds no fast style that fits: .*odd.weight"):

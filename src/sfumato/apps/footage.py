@@ -73,9 +73,9 @@ def change(
 ) -> tuple[str, ...]:
     """Write ``target`` (H.264) with every frame of ``source`` as ``paint`` answers it, at the same moment.
 
-    ``side`` scales frames so that the longer side has so many pixels. The settings stand as JSON in the
-    comment. Returns what the user should know. Raises ``DataError`` for files that hold no video or break
-    off at once, ``MissingExtraError`` without PyAV, ``StorageError`` if it cannot be written.
+    ``side`` scales frames down so that the longer side has at most so many pixels. The settings stand as JSON
+    in the comment. Returns what the user should know. Raises ``DataError`` for files that hold no video or
+    break off at once, ``MissingExtraError`` without PyAV, ``StorageError`` if it cannot be written.
     """
     av = video_library()
     aside = target.with_name(f".{os.getpid()}-{target.name}.part")
@@ -96,6 +96,16 @@ def change(
         finally:
             aside.unlink(missing_ok=True)
     return tuple(notes)
+
+
+def first_frame(source: Path, side: int | None = None) -> Float[Tensor, "1 3 h w"]:
+    """The first frame of a file, in [-1, 1]; raises as ``change`` does."""
+    av = video_library()
+    with _opened(av, source) as file:
+        shot = next(_shots(av, file, source, side, []), None)
+    if shot is None:
+        raise DataError(f"'{source}' holds no frame that can be read; give another file.")
+    return from_levels(shot.levels[:1])
 
 
 def _rewrite(
@@ -165,7 +175,7 @@ def _pixels(frame: Any, side: int | None) -> UInt8[Tensor, "3 h w"]:
     image = frame.to_image()
     if turns := TURNS.get(round(frame.rotation), 0):
         image = image.rotate(90 * turns, expand=True)
-    if side is not None and max(image.size) != side:
+    if side is not None and max(image.size) > side:
         factor = side / max(image.size)
         image = fit(image, max(1, round(image.height * factor)), max(1, round(image.width * factor)))
     return to_levels(image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Suppress
 
 from sfumato.apps.ask import Asked
-from sfumato.apps.remake import SIDE, Remaking, remake
+from sfumato.apps.remake import SIDE, Remade, Remaking, remake
 from sfumato.apps.talk import counted, write
 from sfumato.errors import UsageError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from sfumato.apps.given import Part
     from sfumato.core.request import Stylize
 
 METHODS = {"gatys": "gatys", "fast": "faststyle", "adain": "adain"}
@@ -33,13 +32,16 @@ class Options(Remaking):
 
     The method gatys searches each picture anew, in a minute or so, and takes any style; adain takes any style
     in one pass; fast has learned one style. Writes a PNG for each picture, with its settings, and sheet.png,
-    which shows content, style and result. Settings of gatys itself may follow: --optimiser adam.
+    which shows content, style and result; a video, named as a file, becomes an MP4 (extra "video") frame by
+    frame. Settings of gatys itself may follow: --optimiser adam.
     """
 
     content: tuple[Path, ...] = ()
     """What to paint: files, or folders of JPEG, PNG or WebP files; may also stand without --content."""
     style: tuple[Path, ...] = ()
     """Pictures to take the style from, as files."""
+    mask: tuple[Path, ...] = ()
+    """Where each style applies, a picture for each: white where it does, scaled to the content; for adain."""
     weights: tuple[float, ...] = ()
     """How much each style counts, in any unit; by default all the same."""
     masks: tuple[Path, ...] = ()
@@ -71,20 +73,22 @@ def main(options: Options) -> int:
     if options.size < 1:
         raise UsageError(f"--size must be at least 1, got {options.size}")
     options = replace(options, pictures=(*options.pictures, *options.content))
-    from sfumato.apps import given
+    from sfumato.apps import footage, given
     from sfumato.apps.preview import previewing
     from sfumato.core.request import Stylize
 
-    given.listed(options.pictures)
+    films = [one.path for one in given.listed(options.pictures) if footage.is_video(one.path)]
+    options = replace(options, pictures=tuple(path for path in options.pictures if path not in films))
     asked = painter(options)
     styles = tuple(_style(path, asked.system.channels) for path in options.style)
 
-    def request_for(part: Part) -> Stylize:
+    def request_of(images: Tensor, first: int = 0) -> Stylize:
         return Stylize(
-            seed=options.seed + part.first,
-            count=len(part.given),
-            images=part.pixels,
+            seed=options.seed + first,
+            count=len(images),
+            images=images,
             styles=styles,
+            masks=_masks(options.mask, images),
             weights=options.weights,
             masks=_masks(options.masks, part),
             strength=options.strength,
@@ -94,11 +98,16 @@ def main(options: Options) -> int:
             steps=options.steps,
         )
 
+    made = Remade()
+    for source in films:
+        _film(source, options, asked, request_of, made)
+    if not options.pictures:
+        return asked.tell(counted(len(films), "video"), made.paths, made.notes)
     with previewing(options.out, options.look_every) as look:
-        made = remake(
+        stills = remake(
             asked,
             options,
-            request_for,
+            lambda part: request_of(part.pixels, part.first),
             size=options.size,
             read=given.read_within,
             doing="painting",
@@ -107,7 +116,34 @@ def main(options: Options) -> int:
             look=look,
             told=told(options),
         )
-    return asked.tell(counted(len(made.settings), "picture"), made.paths, made.notes, seeds=made.seeds)
+    what = " and ".join(
+        counted(count, kind)
+        for count, kind in ((len(films), "video"), (len(stills.settings), "picture"))
+        if count
+    )
+    return asked.tell(what, made.paths + stills.paths, made.notes + stills.notes, seeds=stills.seeds)
+
+
+def _film(
+    source: Path, options: Options, asked: Asked, request_of: Callable[[Tensor], Stylize], made: Remade
+) -> None:
+    """Paint a video, each frame for itself."""
+    from sfumato.apps import footage
+    from sfumato.apps.pictures import free
+    from sfumato.apps.sample import silent
+    from sfumato.core.request import Images
+
+    def painted(frames: Tensor) -> Tensor:
+        answer = asked.answer(request_of(frames), silent)
+        assert isinstance(answer, Images)
+        return answer.pixels
+
+    first = footage.first_frame(source, options.size)
+    settings = asked.settings(request_of(first), first) | told(options) | {"file": str(source)}
+    path = free(options.out / f"{source.stem}.mp4", settings)
+    with asked.bar(f"painting {source.name}") as report:
+        made.notes += footage.change(source, path, painted, settings, report, side=options.size)
+    made.paths.append(path)
 
 
 def painter(options: Options) -> Asked:
@@ -135,6 +171,20 @@ def painter(options: Options) -> Asked:
             "RUN) and give it as --model RUN, or use --method gatys"
         )
     return Asked.open(replace(options, model=name), Stylize)
+
+
+def _masks(paths: Sequence[Path], images: Tensor) -> Tensor | None:
+    """How much of each pixel a mask covers, at the size of the pictures."""
+    if not paths:
+        return None
+    import torch
+    from PIL.Image import Resampling
+
+    from sfumato.images import open_image, to_tensor
+
+    size = images.shape[-1], images.shape[-2]
+    pictures = (open_image(path.expanduser()).convert("L").resize(size, Resampling.BOX) for path in paths)
+    return torch.stack([(to_tensor(picture, 1) + 1) / 2 for picture in pictures])
 
 
 def _style(path: Path, channels: int) -> Tensor:
@@ -179,6 +229,8 @@ def shown(before: Tensor, styles: Sequence[Tensor], after: Tensor) -> list[Image
 def told(options: Options) -> dict[str, object]:
     """What of the options stands in the pictures, besides the request."""
     said: dict[str, object] = {"styles": [str(path) for path in options.style], "size": options.size}
+    if options.mask:
+        said["masks"] = [str(path) for path in options.mask]
     if not options.model:
         said["method"] = options.method
     if options.features is not None:

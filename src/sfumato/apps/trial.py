@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sfumato.core.request import Reconstruct, Request, Translate, Upscale
+from sfumato.core.request import Reconstruct, Request, Stylize, Translate, Upscale
 from sfumato.core.system import System
 from sfumato.data.dataset import Dataset, Facts
 
@@ -45,6 +45,10 @@ def trial(system: System[Any], batch: Mapping[str, Any], seed: int) -> Trial | N
         x = batch["source" if paired else "a"]
         wanted = batch["image"] if paired else None
         return Trial(Translate(images=x, count=len(x), seed=seed), x, wanted, x if paired else None)
+    if Stylize in system.tasks:
+        x = batch["a"] if "a" in batch else batch["image"]
+        styles = tuple(batch["b"][:1]) if "style" in system.hears else ()
+        return Trial(Stylize(images=x, styles=styles, count=len(x), seed=seed), x, None)
     if Upscale in system.tasks:
         return _enlarging(batch["image"], seed)
     return None

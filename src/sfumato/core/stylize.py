@@ -38,10 +38,6 @@ def without_search(request: Stylize, name: str) -> None:
         )
 
 
-def share_of(
-    masks: Float[Tensor, "s 1 h w"] | None, size: tuple[int, int]
-) -> Float[Tensor, "s 1 i j"] | None:
+def share_of(masks: Float[Tensor, "s 1 h w"], size: tuple[int, int]) -> Float[Tensor, "s 1 i j"]:
     """Masks at the size of maps: the share of each place's pixels that a mask covers."""
-    if masks is None:
-        return None
     return torch.nn.functional.interpolate(masks.float(), size, mode="area").clamp(0, 1)

@@ -179,7 +179,7 @@ class System(nn.Module, abc.ABC, Generic[R]):
 
     @property
     def hears(self) -> frozenset[str]:
-        """What of a request it follows: ``label``, ``caption``, or nothing."""
+        """What of a request it follows: ``label``, ``caption``, ``truncation``, ``style``, or nothing."""
         return frozenset()
 
     def adopt(self, base: System[Any]) -> None:

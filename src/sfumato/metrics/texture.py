@@ -7,6 +7,7 @@ Classification with Local Binary Patterns, PAMI 2002. Edges: Sobel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -106,9 +107,13 @@ def edge_correlation(x: Float[Tensor, "n c h w"], y: Float[Tensor, "n d h w"]) -
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=_TINY)
 
 
-def nearest_styles(painted: Float[Tensor, "n 3 h w"], styles: Float[Tensor, "s 3 i j"]) -> Int[Tensor, " n"]:
+def nearest_styles(
+    painted: Float[Tensor, "n 3 h w"],
+    styles: Float[Tensor, "s 3 i j"],
+    looks: Sequence[Callable[[Tensor], Tensor]] = (texture, colours),
+) -> Int[Tensor, " n"]:
     """Which of several styles pictures look most like: by patterns and colours, which count the same."""
-    far = [chi_square(see(painted)[:, None], see(styles)[None]) for see in (texture, colours)]
+    far = [chi_square(see(painted)[:, None], see(styles)[None]) for see in looks]
     return torch.stack(far).sum(0).argmin(1)
 
 

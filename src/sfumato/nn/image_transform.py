@@ -35,6 +35,8 @@ class ImageTransformConfig:
     blocks: int = 5
     kernel: int = 9
     """Side of the first and the last kernel."""
+    bounded: bool = False
+    """Whether a tanh keeps what comes out within [-1, 1], as in the paper; the published files have none."""
 
 
 class Statistics(NamedTuple):
@@ -48,7 +50,7 @@ Normalise = Callable[[GroupNorm, Tensor], Tensor]
 
 
 class ImageTransform(nn.Module):
-    """From pictures to pictures of the same size; what comes out has no bounds."""
+    """From pictures to pictures of the same size."""
 
     def __init__(self, config: ImageTransformConfig):
         super().__init__()
@@ -103,7 +105,8 @@ class ImageTransform(nn.Module):
             x = block(x, normalise)
         for stage in self.up:
             x = stage(x, normalise)
-        return row_by_row(reflected(x, self.config.kernel // 2), self.last)[:, :, :height, :width]
+        x = row_by_row(reflected(x, self.config.kernel // 2), self.last)[:, :, :height, :width]
+        return torch.tanh(x) if self.config.bounded else x
 
 
 class Stage(nn.Module):

@@ -107,13 +107,13 @@ class AdaIN(System[Stylize]):
             wanted = {layer: moments(maps.float()) for layer, maps in self.encoder(style, layers).items()}
             target = adain(own, moments(own), wanted[c.layer])
         seen = self.encoder(three(self.decoder(target)), layers)
-        style = [
+        far = [
             moments_loss(seen[layer].float(), wanted[layer]) / size_of(wanted[layer])
             for layer in c.style_layers
         ]
         parts = {
             "content": content_loss(seen[c.layer].float(), target) / target.square().mean(),
-            "style": c.style_weight * torch.stack(style).sum(),
+            "style": c.style_weight * torch.stack(far).sum(),
         }
         if c.pixel_weight:
             parts["pixel"] = c.pixel_weight * mse_loss(self.decoder(own).float(), given)
@@ -145,6 +145,10 @@ class AdaIN(System[Stylize]):
             painted = yield from self._told(self._paint(maps), (i + 0.5) / count, 0.5 / count)
             answers.append(painted[:, :, : x.shape[2], : x.shape[3]].clamp(-1, 1))
         yield Images(torch.cat(answers), seeds=tuple(range(request.seed, request.seed + count)))
+
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset({"style"})
 
     def _check(self, request: Stylize) -> None:
         check(request, self.config.channels)

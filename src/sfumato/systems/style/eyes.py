@@ -31,7 +31,7 @@ def eyes(name: str, device: torch.device = torch.device("cpu")) -> VGG:
     """
     with torch.device("cpu"):  # also where systems are only measured, on the meta device
         network = _found(name)
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return network.to(device).eval().requires_grad_(False)
 
 
 def _found(name: str) -> VGG:

@@ -48,8 +48,8 @@ class FastStyleConfig:
     network: ImageTransformConfig = ImageTransformConfig()
     features: str = "vgg-small"
     """The network whose maps are compared: one that comes along, a run of vgg, or a public weight file."""
-    content_layer: str = "relu2_2"
-    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_2")
+    content_layer: str = "relu3_2"
+    style_layers: tuple[str, ...] = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
     content_weight: float = 1.0
     """Of the squared error in the content layer (equation 2), as a share of its squared maps."""
     style_weight: float = 1.0
@@ -258,7 +258,7 @@ def _spread(length: int, side: int, count: int) -> list[int]:
 
 
 _LAPTOP = FastStyleConfig(
-    network=ImageTransformConfig(width=8),
+    network=ImageTransformConfig(width=8, bounded=True),
     optim=OptimConfig(lr=2e-3, clip=0.0, warmup=20, decay=0.4),
 )
 FastStyle.presets = {
@@ -267,6 +267,7 @@ FastStyle.presets = {
         FastStyleConfig(
             style="texture:19",
             features="vgg16.pth",
+            content_layer="relu2_2",
             style_layers=("relu1_2", "relu2_2", "relu3_3", "relu4_3"),
         ),
         data="folder",

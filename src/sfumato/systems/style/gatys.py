@@ -104,6 +104,10 @@ class Gatys(Onlooker[Stylize]):
     def taps(self) -> tuple[str, ...]:
         return (*self.config.content, *self.config.style)
 
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset({"style"})
+
     def run(self, request: Stylize) -> Iterator[Event]:
         """One picture after the other, with a look at each closure."""
         notes = self.check(request)
