@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import affine_grid, cross_entropy, ctc_loss, grid_sample, pad
+from torch.nn.functional import affine_grid, avg_pool2d, cross_entropy, ctc_loss, grid_sample, pad
 
 from sfumato.compat import attentionhtr
 from sfumato.core.request import Event, Progress, Read, Text
@@ -35,7 +35,7 @@ from sfumato.nn.word_resnet import WordResNetConfig
 DIGITS_AND_SMALL = "0123456789abcdefghijklmnopqrstuvwxyz"
 CHUNK = 64
 """Pictures read at once."""
-SHAKES = 8
+SHAKES = 9
 """Random numbers that decide how a picture is shaken."""
 TURN, SLANT = 0.06, 0.35
 """Tangents of the most that a picture is turned, and that its letters lean."""
@@ -44,8 +44,8 @@ ROOM, WIDER = 0.05, 0.1
 RIGHT, DOWN = 0.04, 0.05
 """Shifts, of half the frame's width and height."""
 CLOSE, CLOSER = 1.25, 0.2
-"""Height of a frame that is cut as close as scissors would, in heights of its ink, and how much that varies."""
-TONE, GAIN = 0.3, 0.3
+"""Height of a frame that is cut close, as by scissors, in heights of its ink, and how much that varies."""
+TONE, GAIN = 0.3, 0.8
 """How much lighter or darker a picture becomes, and the logarithm of its contrast."""
 
 
@@ -219,10 +219,10 @@ def told(
 
 def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, "b c h w"]:
     """Pictures as other hands, scissors and scanners would have made them: turned, slanted, cut closer or
-    wider, moved, faded."""
+    wider, moved, blurred, faded."""
     chance = (2 * torch.special.ndtr(rng.normal(SHAKES)) - 1).to(x.device) * much
     height, width = x.shape[2:]
-    turn, slant, right, down, wide, high, fade, ink = chance.unbind(1)
+    turn, slant, right, down, wide, high, fade, ink, soft = chance.unbind(1)
     low, top = _reach(x)
     matrix = torch.zeros(len(x), 2, 3, device=x.device)
     matrix[:, 0, 0] = (WIDER * (wide + slant.abs()) + ROOM * much).exp()
@@ -234,6 +234,9 @@ def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, 
     matrix[:, 1, 2] = high.abs() * (top + low) / 2 + DOWN * down
     grid = affine_grid(matrix, list(x.shape), align_corners=False)
     x = grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
+    x = torch.lerp(
+        x, avg_pool2d(pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1), soft.abs()[:, None, None, None]
+    )
     tone, gain = TONE * fade, (GAIN * ink).exp()
     return (x * gain[:, None, None, None] + tone[:, None, None, None]).clamp(-1, 1)
 
