@@ -29,6 +29,7 @@ from sfumato.core.request import (
     Generate,
     Images,
     Invert,
+    Letters,
     Mix,
     Progress,
     Read,
@@ -187,6 +188,12 @@ def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
     return Translate(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def letters(system: System[Any], data: Dataset, rows: range) -> Letters:
+    images = data.batch(torch.arange(rows.start, rows.stop))["source"]
+    seed, count = SEED + rows.start, len(rows)
+    return Letters(seed=seed, count=count, images=images, font=1, towards=0, share=0.3)
+
+
 def invert(system: System[Any], data: Dataset, rows: range) -> Invert:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
     return Invert(seed=SEED + rows.start, count=len(rows), images=images, steps=2)
@@ -216,6 +223,7 @@ Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
     Generate: generate,
     Invert: invert,
+    Letters: letters,
     Read: read,
     Reconstruct: reconstruct,
     Translate: translate,

@@ -29,6 +29,7 @@ SYSTEMS = {
     "srgan": "sfumato.systems.gans.srgan:SRGAN",
     "pix2pix": "sfumato.systems.gans.pix2pix:Pix2Pix",
     "cyclegan": "sfumato.systems.gans.cyclegan:CycleGAN",
+    "zi2zi": "sfumato.systems.style.zi2zi:Zi2Zi",
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
     "htr": "sfumato.systems.reading.htr:AttentionHTR",
@@ -50,8 +51,13 @@ DATASETS = {
     "plain-to-striped": "sfumato.data.domains:plain_to_striped",
     "warm-to-cool": "sfumato.data.domains:warm_to_cool",
     "seasons": "sfumato.data.domains:Seasons",
+    "glyphs": "sfumato.data.glyphs.dataset:Glyphs",
+    "fonts": "sfumato.data.glyphs.pairs:fonts",
+    "font-files": "sfumato.data.glyphs.pairs:font_files",
+    "fonts-unpaired": "sfumato.data.glyphs.pairs:FontDomains",
     "words": "sfumato.data.words:Words",
     "curved-words": "sfumato.data.words:curved_words",
+    "handwriting": "sfumato.data.words:handwriting",
     "folder": "sfumato.data.folder:Folder",
 }
 

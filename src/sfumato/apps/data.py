@@ -12,7 +12,6 @@ from tyro.conf import Positional
 
 from sfumato.apps.talk import Common, Talk, table
 from sfumato.errors import UsageError
-from sfumato.registry import DATASETS
 
 if TYPE_CHECKING:
     from sfumato.data.dataset import Dataset
@@ -54,15 +53,15 @@ def main(options: Options) -> int:
     if options.count < 1:
         raise UsageError(f"--count must be at least 1, got {options.count}")
     talk, told = options.talk, {}
-    is_folder = options.data not in DATASETS or options.data == "folder"
+    from sfumato.data import is_registered, open_data
+
+    is_folder = not is_registered(options.data) or options.data == "folder"
     if is_folder and Path(options.data).expanduser().is_dir():
         from sfumato.data.report import report
 
         found = report(Path(options.data).expanduser())
         told = asdict(found)
         _report(found, talk)
-    from sfumato.data import open_data
-
     opened = open_data(
         options.data, split=options.split, size=options.size, allow_network=options.allow_network
     )

@@ -15,7 +15,6 @@ from tyro.conf import Positional
 from sfumato.apps.bar import Bar, duration
 from sfumato.apps.talk import Common, counted, table
 from sfumato.errors import SfumatoError
-from sfumato.registry import DATASETS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +94,7 @@ def main(options: Options) -> int:
     from sfumato.apps.load import folder_of, load
     from sfumato.core.checkpoint import RunFolder
     from sfumato.core.request import Read
-    from sfumato.data import open_data
+    from sfumato.data import is_registered, open_data
 
     talk, folder = options.talk, folder_of(options.run)
     recipe = RunFolder.open(folder).recipe
@@ -103,7 +102,7 @@ def main(options: Options) -> int:
     system = load(folder, precision=options.precision, device=options.device)
     needs = system.needs - {"caption", "label"}  # which only training needs
     train, held = open_data(where, size=recipe.size, needs=needs), _held(where, recipe.size, needs)
-    if where not in DATASETS and held is not None and held.facts.fingerprint == train.facts.fingerprint:
+    if not is_registered(where) and held is not None and held.facts.fingerprint == train.facts.fingerprint:
         held = None
         talk.warn(
             f"'{where}' is not divided into train and test, so the pictures compared with are those it "

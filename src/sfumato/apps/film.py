@@ -77,7 +77,7 @@ class Film:
         return f"<div>{images.gif_tag(self.pixels, self.rate)}{notes}</div>"
 
 
-def stills(keys: int, frames: int, *, loop: bool) -> tuple[tuple[int, ...], ...]:
+def stills(keys: int, frames: int, *, loop: bool, most: int = STILLS) -> tuple[tuple[int, ...], ...]:
     """The frames that show a walk over ``keys`` pictures, ``frames`` steps each: a row from key to key.
 
     >>> stills(3, 4, loop=False)
@@ -87,7 +87,7 @@ def stills(keys: int, frames: int, *, loop: bool) -> tuple[tuple[int, ...], ...]
     """
     legs = keys if loop else keys - 1
     total = legs * frames + (0 if loop else 1)
-    count = min(STILLS, frames + 1)
+    count = min(most, frames + 1)
     steps = [round(i * frames / (count - 1)) for i in range(count)]
     return tuple(tuple((leg * frames + step) % total for step in steps) for leg in range(legs))
 

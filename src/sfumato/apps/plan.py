@@ -18,13 +18,15 @@ from sfumato.apps.verbs import MARKERS
 from sfumato.core.checkpoint import KEEP, Recipe, RunFolder
 from sfumato.core.rng import mix
 from sfumato.core.system import Preset, System, TrainConfig
-from sfumato.data import open_data
+from sfumato.data import is_registered, open_data, with_settings
 from sfumato.data.dataset import Dataset
 from sfumato.errors import UsageError, nearest
-from sfumato.registry import DATASETS, SYSTEMS, find
+from sfumato.registry import SYSTEMS, find
 
 FIRST_STAGE = "first_stage"
 """Where, inside a run folder, the run lies on which it builds."""
+FONT_DATA = {"font-files": frozenset({"source", "image"}), "fonts-unpaired": frozenset({"a", "b"})}
+"""Datasets that fonts of one's own make, and the fields they give."""
 COPIES = 4
 """Sizes of the weights in a checkpoint: weights, their average, and the optimiser's two moments."""
 
@@ -129,7 +131,7 @@ def new(
         system=system,
         config=plain.to_dict(config),
         train=dataclasses.replace(chosen.train, **dict(train or {})),
-        data=where if where in DATASETS else str(Path(where).expanduser().resolve()),
+        data=where if is_registered(where) else str(Path(where).expanduser().resolve()),
         size=size,
         preset=preset,
         base=_base(chosen, out, base, base_steps),
@@ -152,6 +154,35 @@ def find_preset(system: str, preset: str) -> tuple[type[System[Any]], Preset, st
     if name not in kind.presets:
         raise UsageError(f"System '{system}' has no preset '{name}'{nearest(name, kind.presets)}")
     return kind, kind.presets[name], name
+
+
+def of_fonts(system: str, preset: str, fonts: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+    """The dataset that fonts make for a system (``source``, ``target`` and ``characters``), and the preset.
+
+    Fonts are files, which are remembered by their whole path, or stroke fonts by name. Without a preset it
+    is the first that is made for such data. Raises ``UsageError`` for systems that learn from no pairs of
+    any kind.
+    """
+    kind: type[System[Any]] = find(system, SYSTEMS, "system")
+    data = next((name for name, fields in FONT_DATA.items() if fields <= kind.needs), None)
+    if data is None:
+        raise UsageError(
+            f"'{system}' does not learn to turn one font into another; leave --source and --target out, or "
+            "train zi2zi"
+        )
+    whole = {
+        name: values if name == "characters" else [_whole(font) for font in values]
+        for name, values in fonts.items()
+    }
+    chosen = preset or next((name for name, given in kind.presets.items() if given.data == data), "")
+    return with_settings(data, whole), chosen
+
+
+def _whole(font: str) -> str:
+    """The whole path of a font file; what is none stays as it is."""
+    file, mark, face = font.partition("#")
+    path = Path(file).expanduser()
+    return f"{path.resolve()}{mark}{face}" if path.is_file() else font
 
 
 def resumed(out: Path, max_bad: float | None = None) -> Plan:
@@ -195,7 +226,7 @@ def _flags(settings: Mapping[str, Any]) -> set[str]:
 TRAINING = frozenset(
     {
         *("steps", "batch", "accumulate", "seed", "precision", "size", "data"),
-        *("out", "resume", "max-bad", "previews", "tensorboard", "device"),
+        *("source", "target", "characters", "out", "resume", "max-bad", "previews", "tensorboard", "device"),
     }
 )
 """Options of the verb itself, for suggestions."""

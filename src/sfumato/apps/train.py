@@ -44,6 +44,13 @@ class Options(Common):
     """Which preset of it; by default its first."""
     data: str | None = None
     """A dataset, or a folder of pictures; by default the preset's."""
+    source: str = ""
+    """A font whose characters others are drawn from, for systems that turn fonts into fonts: a .ttf, .otf
+    or .ttc file (FILE#1 is the second font of a collection), or a stroke font such as regular."""
+    target: tuple[str, ...] = ()
+    """The fonts that are to be learned, likewise; one or several."""
+    characters: str = ""
+    """Which characters; by default those that all the fonts have."""
     out: Path | None = None
     """The run folder; by default runs/SYSTEM-PRESET."""
     resume: bool = False
@@ -95,7 +102,8 @@ class Skipping(Protocol):
 
 
 TRAIN_FIELDS = ("steps", "batch", "accumulate", "seed", "precision", "save_every", "log_every")
-NEW_ONLY = (*TRAIN_FIELDS, "system", "preset", "data", "size", "base", "base_steps", "settings")
+FONT_FIELDS = ("source", "target", "characters")
+NEW_ONLY = (*TRAIN_FIELDS, *FONT_FIELDS, "system", "preset", "data", "size", "base", "base_steps", "settings")
 """Options that a resumed run does not take: its own count."""
 
 
@@ -113,11 +121,17 @@ def main(options: Options) -> int:
     if options.resume and options.out is not None:
         plan = plans.resumed(options.out, max_bad)
     else:
+        data, preset = options.data, options.preset
+        if options.target:
+            fonts = {"source": [options.source], "target": options.target}
+            if options.characters:
+                fonts["characters"] = [options.characters]
+            data, preset = plans.of_fonts(options.system, preset, fonts)
         plan = plans.new(
             options.system,
-            options.preset,
-            options.out or free_folder(options.system, options.preset),
-            data=options.data,
+            preset,
+            options.out or free_folder(options.system, preset),
+            data=data,
             size=options.size,
             train={name: value for name in TRAIN_FIELDS if (value := getattr(options, name)) is not None},
             settings=options.settings,
@@ -149,6 +163,10 @@ def _check(options: Options) -> None:
         raise UsageError(
             "Train what? Give a system, as in 'sfumato train ddpm digits'; 'sfumato list' shows all"
         )
+    if bool(options.source) != bool(options.target) or (options.characters and not options.target):
+        raise UsageError("Fonts are turned into others: give both --source FONT and --target FONT")
+    if options.target and options.data is not None:
+        raise UsageError("--data and --source with --target both say what to learn from; give one of them")
     told = facts.system(options.system)
     if options.preset:
         facts.preset_named(told, options.preset)

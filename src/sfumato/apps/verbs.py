@@ -31,6 +31,7 @@ VERBS = {
     "branch": Verb("branch", "Let pictures share their way out of the noise up to a moment, then part."),
     "mix": Verb("mix", "Mix the coarse styles of some seeds with the fine styles of others."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
+    "letters": Verb("letters", "Write a text in fonts that a system has learned, or between them."),
     "upscale": Verb("upscale", "Make pictures larger, with detail that was not there."),
     "read": Verb("read", "Read the words in pictures, with how sure the reader is."),
     "reconstruct": Verb("reconstruct", "Send pictures through an autoencoder and back."),

@@ -25,6 +25,7 @@ __all__ = [
     "Generate",
     "Images",
     "Invert",
+    "Letters",
     "Mix",
     "Progress",
     "Read",
@@ -56,6 +57,20 @@ class Translate(Request):
     """In [-1, 1]."""
     direction: str = field(default="", kw_only=True)
     """Which way, for a system that knows several; empty means its first."""
+
+
+@dataclass(frozen=True)
+class Letters(Request):
+    """Draw characters in other fonts."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """The characters in the font that the system starts from, in [-1, 1]."""
+    font: int | str | tuple[int | str, ...] = field(default=0, kw_only=True)
+    """In which font, by number or by name; several are taken in turn, one a character."""
+    towards: int | str | tuple[int | str, ...] | None = field(default=None, kw_only=True)
+    """A second font to mix in, likewise."""
+    share: float | tuple[float, ...] = field(default=0.0, kw_only=True)
+    """How much of the second font: 0 none, 1 nothing but it; several are taken in turn."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import parse_qs, urlencode
 
 from sfumato.data.dataset import Dataset
 from sfumato.data.folder import MAX_BAD, Folder
@@ -13,6 +15,8 @@ from sfumato.registry import DATASETS, find
 
 DOWNLOADS = {"fashion": "sfumato.data.fashion:provide"}
 """Datasets that can be fetched, and the function which does it."""
+SETTINGS = dict.fromkeys(("font-files", "fonts-unpaired"), ("source", "target", "characters"))
+"""Datasets with settings of their own, as in ``font-files:source=a.ttf&target=b.ttf&target=c.ttf``."""
 
 
 def open_data(
@@ -26,15 +30,17 @@ def open_data(
 ) -> Dataset:
     """Open a dataset by name, or a folder of pictures on disk (``./shapes`` for one named like a dataset).
 
+    A few datasets take settings, which follow their name (``SETTINGS``, ``with_settings``).
     ``needs`` are fields a system cannot do without; ``allow_network`` lets missing files be downloaded;
     ``max_bad`` is the share of a folder's pictures that may be unreadable, if not the usual one.
     Raises ``UsageError`` for an unknown name and ``DataError`` for data that cannot be used or lacks a field.
     """
     options = {} if size is None else {"size": size}
-    if name_or_dir in DATASETS and name_or_dir != "folder":
-        if allow_network and name_or_dir in DOWNLOADS:
-            find(name_or_dir, DOWNLOADS, "download")()
-        dataset: Dataset = find(name_or_dir, DATASETS, "dataset")(split=split, **options)
+    if is_registered(name_or_dir) and name_or_dir != "folder":
+        name, settings = settings_of(name_or_dir)
+        if allow_network and name in DOWNLOADS:
+            find(name, DOWNLOADS, "download")()
+        dataset: Dataset = find(name, DATASETS, "dataset")(split=split, **options, **settings)
         _check(dataset, needs)
         return dataset
     path = Path(name_or_dir).expanduser()
@@ -52,6 +58,34 @@ def open_data(
     return folder
 
 
+def is_registered(name_or_dir: str) -> bool:
+    """Whether this names a dataset of the registry, with settings or without, and no folder."""
+    name, _, settings = name_or_dir.partition(":")
+    return name in DATASETS and (not settings or name in SETTINGS)
+
+
+def with_settings(name: str, settings: Mapping[str, Sequence[str]]) -> str:
+    """The name of a dataset together with settings, each of which may have several values.
+
+    >>> with_settings("font-files", {"source": ["a.ttf"], "target": ["b & c.ttf", "d.ttf"]})
+    'font-files:source=a.ttf&target=b+%26+c.ttf&target=d.ttf'
+    """
+    told = urlencode({key: list(values) for key, values in settings.items() if values}, doseq=True, safe="/#")
+    return f"{name}:{told}" if told else name
+
+
+def settings_of(text: str) -> tuple[str, Mapping[str, tuple[str, ...]]]:
+    """The name of a dataset, and its settings."""
+    name, _, rest = text.partition(":")
+    try:
+        told = parse_qs(rest, keep_blank_values=True, strict_parsing=True) if rest else {}
+    except ValueError as error:
+        raise UsageError(f"The settings in '{text}' must look like source=FONT&target=FONT.") from error
+    for unknown in told.keys() - set(SETTINGS.get(name, ())):
+        raise UsageError(f"Dataset '{name}' has no setting '{unknown}'{nearest(unknown, SETTINGS[name])}")
+    return name, {key: tuple(values) for key, values in told.items()}
+
+
 def _check(dataset: Dataset, needs: frozenset[str]) -> None:
     facts = dataset.facts
     if missing := sorted(needs - facts.fields):
@@ -63,12 +97,8 @@ def _check(dataset: Dataset, needs: frozenset[str]) -> None:
 
 def _having(field: str) -> str:
     """A dataset that has a field."""
-    return {
-        "source": "edges-to-shapes",
-        "a": "plain-to-striped",
-        "b": "plain-to-striped",
-        "text": "words",
-    }.get(field, "shapes")
+    known = {"text": "words", "source": "edges-to-shapes", "a": "plain-to-striped", "b": "plain-to-striped"}
+    return known.get(field, "shapes")
 
 
 def _nothing(name: str) -> DataError | UsageError:

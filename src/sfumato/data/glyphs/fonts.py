@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sfumato.data.glyphs.pen import Strokes, Style, write
 from sfumato.data.glyphs.render import ink
-from sfumato.data.glyphs.skeletons import BELOW, numbers_of, table
+from sfumato.data.glyphs.skeletons import BELOW, numbers_of
 from sfumato.data.shapes.scene import scene_keys, unit
 from sfumato.errors import UsageError
 
@@ -75,6 +75,3 @@ def of_text(text: str, font: int, size: int) -> Float[Tensor, "n 1 h w"]:
     """Pictures of the characters of a text in the font of a number."""
     characters = numbers_of(text)
     return glyphs(characters, styles_of(torch.full((len(characters),), font)), size)
-
-
-__all__ = ["HIGHEST", "LOWEST", "NAMED", "REGULAR", "glyphs", "of_text", "placed", "styles_of", "table"]

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import itertools
 
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
 RADICALS = (
     ".5,0 .5,1 | 0,.6 1,.6",  # a cross, like ten
     "0,.95 1,.95 | 0,.5 1,.5 | 0,.05 1,.05",
@@ -47,24 +51,33 @@ CHARACTERS = "".join(chr(_FIRST + i) for i in range(len(PAIRS)))
 """820 characters, in the private use area of Unicode."""
 
 
-def radical_strokes() -> list[str]:
-    """The strokes of ``CHARACTERS``, as the table of skeletons writes them."""
-    return [_strokes(*pair) for pair in PAIRS]
+def invented() -> tuple[Float[Tensor, "g s 4"], Bool[Tensor, "g s"]]:
+    """The strokes of ``CHARACTERS``, each from x, y to x, y, and which of them there are."""
+    lines, there = _padded([_pieces(strokes) for strokes in (*RADICALS, *FRAMES)])
+    around = torch.tensor([way == "around" for way, _, _ in PAIRS])
+    first, second = (torch.tensor([pair[k] for pair in PAIRS]) for k in (1, 2))
+    outer = torch.where(around, len(RADICALS) + first, first)
+    boxes = torch.tensor([PLACES[way] for way, _, _ in PAIRS])
+    both = [_placed(lines[part], boxes[:, k]) for k, part in enumerate((outer, second))]
+    return torch.cat(both, 1), torch.cat([there[outer], there[second]], 1)
 
 
-def _strokes(way: str, first: int, second: int) -> str:
-    outer = FRAMES[first] if way == "around" else RADICALS[first]
-    there, here = PLACES[way]
-    return f"{_placed(outer, there)} | {_placed(RADICALS[second], here)}"
+def _pieces(strokes: str) -> list[list[float]]:
+    """Straight pieces between the points of strokes."""
+    chains = [
+        [[float(v) for v in point.split(",")] for point in chain.split()] for chain in strokes.split("|")
+    ]
+    return [[*a, *b] for chain in chains for a, b in itertools.pairwise(chain)]
 
 
-def _placed(strokes: str, box: tuple[float, float, float, float]) -> str:
-    left, bottom, right, top = box
+def _padded(glyphs: list[list[list[float]]]) -> tuple[Tensor, Tensor]:
+    most = max(map(len, glyphs))
+    lines, there = torch.zeros(len(glyphs), most, 4), torch.zeros(len(glyphs), most, dtype=torch.bool)
+    for i, pieces in enumerate(glyphs):
+        lines[i, : len(pieces)], there[i, : len(pieces)] = torch.tensor(pieces), True
+    return lines, there
 
-    def point(text: str) -> str:
-        if text == "|":
-            return text
-        x, y = map(float, text.split(","))
-        return f"{left + x * (right - left):.3f},{bottom + y * (top - bottom):.3f}"
 
-    return " ".join(point(text) for text in strokes.split())
+def _placed(lines: Float[Tensor, "g s 4"], box: Float[Tensor, "g 4"]) -> Float[Tensor, "g s 4"]:
+    corner, side = box[:, :2], box[:, 2:] - box[:, :2]
+    return corner.repeat(1, 2)[:, None] + lines * side.repeat(1, 2)[:, None]

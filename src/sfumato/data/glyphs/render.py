@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sfumato.data.glyphs.pen import Strokes
 
-BLOCK = 2**17
+BLOCK = 2**18
 """Distances that are computed at a time: few enough to stay in the processor's cache."""
 
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sfumato.data.glyphs.radicals import CHARACTERS, radical_strokes
+from sfumato.data.glyphs.radicals import CHARACTERS, invented
 from sfumato.errors import UsageError
 
 UPPER, LOWER, DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
@@ -130,8 +130,6 @@ class Table:
     serif_end: Int[Tensor, "g k"]
     serif_stands: Bool[Tensor, "g k"]
     serif_there: Bool[Tensor, "g k"]
-    right: Float[Tensor, " g"]
-    """How far each reaches to the right of its left edge, which is at 0."""
 
 
 def numbers_of(text: str) -> Int[Tensor, " n"]:
@@ -158,12 +156,15 @@ def quoted(characters: str, most: int = 12) -> str:
 @functools.cache
 def table() -> Table:
     """All skeletons as tensors; made once."""
-    glyphs = [skeleton(STROKES[c]) for c in LATIN] + [skeleton(text) for text in radical_strokes()]
-    segments = max(len(glyph.round) for glyph in glyphs)
+    glyphs, (straight, straight_there) = [skeleton(STROKES[c]) for c in LATIN], invented()
+    segments = max(straight.shape[1], *(len(glyph.round) for glyph in glyphs))
     serifs = max(len(glyph.serifs) for glyph in glyphs)
-    shape, few = (len(glyphs), segments), (len(glyphs), serifs)
-    round_, square = torch.zeros(*shape, 4), torch.zeros(*shape, 4)
-    there, before, after = torch.zeros(shape, dtype=torch.bool), *torch.zeros(2, *shape, dtype=torch.long)
+    shape, few = (len(ALPHABET), segments), (len(ALPHABET), serifs)
+    round_, there = torch.zeros(*shape, 4), torch.zeros(shape, dtype=torch.bool)
+    round_[len(LATIN) :, : straight.shape[1]] = straight
+    there[len(LATIN) :, : straight.shape[1]] = straight_there
+    square, before = round_.clone(), torch.arange(segments).repeat(len(ALPHABET), 1)
+    after = before.clone()
     segment, end = torch.zeros(2, *few, dtype=torch.long)
     stands, serif = torch.zeros(2, *few, dtype=torch.bool)
     for i, glyph in enumerate(glyphs):
@@ -173,8 +174,7 @@ def table() -> Table:
         before[i, :n], after[i, :n] = torch.tensor(glyph.before), torch.tensor(glyph.after)
         for j, (at, which, standing) in enumerate(glyph.serifs):
             segment[i, j], end[i, j], stands[i, j] = at, which, standing
-    right = torch.where(there[:, :, None], round_[:, :, ::2], 0.0).amax((1, 2))
-    return Table(round_, square, there, before, after, segment, end, stands, serif, right)
+    return Table(round_, square, there, before, after, segment, end, stands, serif)
 
 
 def skeleton(text: str) -> Skeleton:

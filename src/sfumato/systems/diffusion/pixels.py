@@ -21,6 +21,7 @@ from sfumato.core import bound, guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.generate import in_turn
 from sfumato.core.kernels import Gaussian
+from sfumato.core.labels import number_of
 from sfumato.core.latent import walk
 from sfumato.core.process import Cosine, LinearBetas, Process, ScaledLinear, Spacing
 from sfumato.core.request import (
@@ -39,7 +40,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError
 from sfumato.nn.condition import Condition
 from sfumato.nn.unet import UNet, UNetConfig
 
@@ -280,7 +281,7 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
     def _labels(self, request: Generate) -> Tensor:
         classes, label = self.config.classes, request.label
         given = label if isinstance(label, tuple) else (label,)
-        numbers = [_number(name, classes) for name in given if name is not None]
+        numbers = [number_of(name, classes) for name in given if name is not None]
         return torch.tensor(in_turn(tuple(numbers), range(request.count)), device=self.device)
 
     def _told(self, label: Tensor) -> Condition:
@@ -290,17 +291,6 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
         if not self.config.by_label:
             return Condition()
         return Condition(vector=torch.zeros(count, len(self.config.classes), device=self.device))
-
-
-def _number(name: int | str, classes: tuple[str, ...]) -> int:
-    """Which label is meant, by its name or its number."""
-    if isinstance(name, str) and name in classes:
-        return classes.index(name)
-    if isinstance(name, str) and not name.isdigit():
-        raise UsageError(f"Unknown label '{name}'{nearest(name, classes)}")
-    if not 0 <= int(name) < len(classes):
-        raise UsageError(f"Label {name} is out of range; this model knows 0 to {len(classes) - 1}.")
-    return int(name)
 
 
 def _itself(x: Tensor) -> Tensor:

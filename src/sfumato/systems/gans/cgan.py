@@ -16,11 +16,12 @@ from torch.nn.functional import one_hot
 
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.generate import in_turn
+from sfumato.core.labels import number_of
 from sfumato.core.request import Event, Generate, Images, Walk, in_parts
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import UsageError
 from sfumato.nn.dcgan import DCCritic, DCGANNetsConfig, DCGenerator
 from sfumato.systems.gans.dcgan import check_walk, film
 from sfumato.systems.gans.gan import Prior, draw
@@ -140,18 +141,7 @@ class CGAN(System[Generate | Walk]):
         if label is None:
             return rng.integers(0, len(classes))
         given = label if isinstance(label, tuple) else (label,)
-        return torch.tensor(in_turn(tuple(_number(name, classes) for name in given), range(len(rng))))
-
-
-def _number(name: int | str, classes: tuple[str, ...]) -> int:
-    """Which label is meant, by its name or its number."""
-    if isinstance(name, str) and name in classes:
-        return classes.index(name)
-    if isinstance(name, str) and not name.isdigit():
-        raise UsageError(f"Unknown label '{name}'{nearest(name, classes)}")
-    if not 0 <= int(name) < len(classes):
-        raise UsageError(f"Label {name} is out of range; this model knows 0 to {len(classes) - 1}.")
-    return int(name)
+        return torch.tensor(in_turn(tuple(number_of(name, classes) for name in given), range(len(rng))))
 
 
 _FAST = OptimConfig(lr=4e-4, betas=(0.5, 0.999), clip=0.0)

@@ -1,0 +1,1 @@
+"""Style transfer: pictures painted anew by what a network sees in them."""
