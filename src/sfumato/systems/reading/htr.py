@@ -282,16 +282,16 @@ _LAPTOP = HTRConfig(
 )
 _TRAIN = TrainConfig(steps=2000, batch=32, ema=0.998)
 AttentionHTR.presets = {
-    "laptop": Preset(_LAPTOP, data="words", size=32, train=_TRAIN),
+    "laptop": Preset(_LAPTOP, data="handwriting", size=32, train=_TRAIN),
     "no-tps": Preset(
         replace(_LAPTOP, network=replace(_LAPTOP.network, transformation="none")),
-        data="words",
+        data="handwriting",
         size=32,
         train=_TRAIN,
     ),
     "ctc": Preset(
         replace(_LAPTOP, network=replace(_LAPTOP.network, head="ctc", guide=0.0)),
-        data="words",
+        data="handwriting",
         size=32,
         train=_TRAIN,
     ),
