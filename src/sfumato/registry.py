@@ -72,6 +72,7 @@ DATASETS = {
     "fonts-unpaired": "sfumato.data.glyphs.pairs:FontDomains",
     "words": "sfumato.data.words:Words",
     "curved-words": "sfumato.data.words:curved_words",
+    "handwriting": "sfumato.data.words:handwriting",
     "folder": "sfumato.data.folder:Folder",
 }
 

@@ -107,12 +107,18 @@ def _clarity(y: Tensor, x: Tensor, angle: float) -> float:
 
 
 def words(page: Float[Tensor, "1 h w"]) -> list[Box]:
-    """The words of a page, line by line, from left to right; none on an empty page."""
+    """The words of a page, line by line, from left to right; none on an empty page.
+
+    Boxes are at least as high as a usual line of the page, so that letters keep their size from word to word.
+    """
     mask = inked(dark_on_light(page[None])[0])
+    found = lines(mask)
+    heights = sorted(bottom - top for top, bottom in found)
+    usual = heights[len(heights) // 2] if heights else 0
     return [
         box
-        for number, (top, bottom) in enumerate(lines(mask))
-        for box in _words_of(mask[top:bottom], number, top, mask.shape)
+        for number, (top, bottom) in enumerate(found)
+        for box in _words_of(mask[top:bottom], number, top, usual, mask.shape)
     ]
 
 
@@ -157,7 +163,7 @@ def _all_of(mask: Tensor, start: int, end: int) -> tuple[int, int]:
     return top, bottom
 
 
-def _words_of(line: Bool[Tensor, "h w"], number: int, top: int, page: Sequence[int]) -> list[Box]:
+def _words_of(line: Bool[Tensor, "h w"], number: int, top: int, usual: int, page: Sequence[int]) -> list[Box]:
     """The words of one line, each with a margin of paper."""
     high = len(line)
     runs = _runs(line.any(0))
@@ -175,6 +181,8 @@ def _words_of(line: Bool[Tensor, "h w"], number: int, top: int, page: Sequence[i
     for left, right in spans:
         rows = line[:, left:right].any(1).nonzero()[:, 0]
         first, last = top + int(rows[0]), top + int(rows[-1]) + 1
+        lacking = max(0, usual - (last - first)) // 2
+        first, last = first - lacking, last + lacking
         boxes.append(
             Box(
                 number,

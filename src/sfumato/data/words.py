@@ -45,8 +45,10 @@ STRETCH = (0.55, 1.7)
 """How wide letters may become for the word to fill the picture, of their height."""
 FILL = (0.8, 0.97)
 """Share of the picture that a word wants to fill."""
+LEANING, RISING = 0.25, 0.15
+"""How far words on pages lean and bow at most, in heights of a capital."""
 SLANTED, BOWED = 0.8, 0.4
-"""How far curved words lean and bow at most, in heights of a capital."""
+"""The same of curved words."""
 PAPER, INK = (0.72, 1.0), (0.0, 0.35)
 """Lightness, from 0 to 1."""
 NOISE = 0.03
@@ -222,6 +224,11 @@ class Words:
                 where = corner[:, None, None] + (rows + torch.arange(columns))
                 paper.view(-1).scatter_reduce_(0, where.view(-1), inked.view(-1), "amax")
         return paper[:, :, : self.width]
+
+
+def handwriting(split: str = "train", size: int = HEIGHT, *, length: int | None = None) -> Words:
+    """Handwritten words of every length from a single letter on, that lean and bow: as pages hold them."""
+    return Words(split, size, length=length, letters=(1, 12), slant=LEANING, bend=RISING)
 
 
 def curved_words(split: str = "train", size: int = HEIGHT, *, length: int | None = None) -> Words:

@@ -10,6 +10,8 @@ from sfumato.data.glyphs.skeletons import DIGITS, LOWER
 
 TEST = 5
 """Every fifth word, by its checksum, is kept for testing."""
+HELD_FROM = 3
+"""Letters from which words are kept for testing: of shorter ones there are too few."""
 COMMON_SHARE = 0.25
 STIR = 0.1
 """Share of the letters of invented words that may be any, so that rare ones and rare neighbours occur."""
@@ -82,7 +84,7 @@ def _text(split: str, index: int, letters: tuple[int, int], numbers: float, capi
             if not letters[0] <= len(text) <= letters[1]:
                 kind = 1.0  # no common word of this length came up: invent one
                 continue
-        if held(text) == (split == "test"):
+        if len(text) < HELD_FROM or held(text) == (split == "test"):
             return text.capitalize() if capital else text
 
 
