@@ -33,6 +33,8 @@ class ClipConfig:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     """Of each channel in [0, 1]: pictures are shifted and scaled by them."""
+    scale: float = 1 / 0.07
+    """What cosines are multiplied by before training; it is learned."""
 
 
 class ClipNetwork(nn.Module):
@@ -48,7 +50,7 @@ class ClipNetwork(nn.Module):
         self.text = ClipText(config.text)
         self.visual_projection = nn.Linear(config.vision.width, config.dimension, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.dimension, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))
+        self.logit_scale = nn.Parameter(torch.tensor([math.log(config.scale)]))
         for projection in (self.visual_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         for name, values in (("mean", config.mean), ("std", config.std)):
