@@ -13,7 +13,7 @@ from sfumato.apps.cli import main
 from sfumato.apps.clip_search import Index
 from sfumato.apps.load import load
 from sfumato.data.shapes import Shapes
-from sfumato.images import open_image, read_settings, save_png, to_pil, to_tensor
+from sfumato.images import cover, open_image, read_settings, save_png, to_pil, to_tensor
 
 TINY = ("--steps", "1", "--batch", "4", "--precision", "fp32", "--previews", "0", "--quiet")
 FAST = ("--precision", "fp32", "--device", "cpu")
@@ -51,7 +51,7 @@ def cosines(
     run: Path, files: list[Path], texts: list[str], templates: tuple[str, ...] = ("{}",)
 ) -> torch.Tensor:
     model = load(run, precision="fp32", device="cpu")
-    pixels = [model.encode_images(to_tensor(open_image(file))[None])[0] for file in files]
+    pixels = [model.encode_images(to_tensor(cover(open_image(file), 64, 64))[None])[0] for file in files]
     return torch.stack(pixels) @ model.encode_labels(texts, templates).T
 
 

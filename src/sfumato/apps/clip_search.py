@@ -163,7 +163,7 @@ def seen(
 
     def read(path: Path) -> Tensor:
         picture = images.open_image(path, at_least=eyes.size)
-        return eyes.prepared(images.to_tensor(picture, channels)[None])[0]
+        return images.to_tensor(images.cover(picture, *eyes.size), channels)
 
     channels = asked.system.channels
     return given.parts(listed, channels, None, skipped, read=read, or_none=or_none)
