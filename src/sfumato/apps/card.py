@@ -113,7 +113,12 @@ def use(system: System[Any]) -> str:
 
     if Generate in system.tasks:
         return 'generate "..."' if "caption" in system.hears else "generate"
-    return f"{verb_of(system.tasks[0])} ./pictures"
+    task = system.tasks[0]
+    return USES.get(task.__name__) or f"{verb_of(task)} ./pictures"
+
+
+USES = {"Score": 'clip search ./pictures "..."', "Imagine": 'clip search ./pictures "..." --prior PRIOR'}
+"""Commands of tasks that give no pictures."""
 
 
 def _relative(plan: Plan, watch: Watch) -> str:

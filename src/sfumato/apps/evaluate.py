@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from sfumato.apps.bar import Bar, duration
-from sfumato.apps.talk import Common, counted, table
+from sfumato.apps.talk import Common, Talk, counted, table
 from sfumato.errors import SfumatoError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Options(Common):
-    """Measure how good a run's pictures are: distances, precision, recall, labels or captions met, copies.
+    """Measure how good a run's pictures are: distances, precision, recall, labels or captions met, copies;
+    of a CLIP, how well it finds captions and pictures.
 
     Example: sfumato evaluate runs/digits --data digits --count 600
 
@@ -99,8 +100,8 @@ def main(options: Options) -> int:
     """Generate, measure, write; the table goes to stdout."""
     from sfumato.apps.load import folder_of, load
     from sfumato.core.checkpoint import RunFolder
-    from sfumato.core.request import Read
-    from sfumato.data import is_registered, open_data
+    from sfumato.core.request import Read, Score
+    from sfumato.data import open_data
 
     talk, folder = options.talk, folder_of(options.run)
     recipe = RunFolder.open(folder).recipe
@@ -108,15 +109,12 @@ def main(options: Options) -> int:
     system = load(folder, precision=options.precision, device=options.device)
     needs = system.needs - {"caption", "label"}  # which only training needs
     train, held = open_data(where, size=recipe.size, needs=needs), _held(where, recipe.size, needs)
-    if not is_registered(where) and held is not None and held.facts.fingerprint == train.facts.fingerprint:
-        held = None
-        talk.warn(
-            f"'{where}' is not divided into train and test, so the pictures compared with are those it "
-            "learned from; put some aside into subfolders train and test before training"
-        )
+    held = _apart(where, train, held, talk)
     fresh = train if held is None else held
     if Read in system.tasks:
         report, beside = _read(system, fresh, options)
+    elif Score in system.tasks:
+        report, beside = _compared(system, fresh, options), {}
     else:
         report, beside = _seen(system, train, held, where, options)
     for warning in report.warnings:
@@ -129,12 +127,37 @@ def main(options: Options) -> int:
     return 0
 
 
+def _apart(where: str, train: Dataset, held: Dataset | None, talk: Talk) -> Dataset | None:
+    """Pictures the run has not seen, unless they are those of training under another name."""
+    from sfumato.data import is_registered
+
+    if is_registered(where) or held is None or held.facts.fingerprint != train.facts.fingerprint:
+        return held
+    talk.warn(
+        f"'{where}' is not divided into train and test, so the pictures compared with are those it "
+        "learned from; put some aside into subfolders train and test before training"
+    )
+    return None
+
+
 def _read(system: System[Any], fresh: Dataset, options: Options) -> tuple[Findings, dict[str, str]]:
     """How well a system reads, and a table of all it read."""
     from sfumato.apps.evaluate_reading import findings, reading
 
     found = reading(system, fresh, options.count, options.seed, options.talk)
     return findings(found, options.run, fresh.facts.name), {"words.csv": found.csv()}
+
+
+def _compared(system: System[Any], fresh: Dataset, options: Options) -> Findings:
+    """How well a system that compares pictures with words finds one by the other."""
+    from sfumato.core.contrastive import Contrastive
+    from sfumato.metrics.clip_score import ClipScorer, retrieval_rows
+    from sfumato.metrics.results import Findings
+
+    assert isinstance(system, Contrastive)
+    with Bar("comparing", options.talk):
+        rows = retrieval_rows(ClipScorer(system, options.run), fresh, options.count, seed=options.seed)
+    return Findings(options.run, fresh.facts.name, tuple(rows), ())
 
 
 def _seen(

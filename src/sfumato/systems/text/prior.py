@@ -301,13 +301,13 @@ _LAPTOP = Preset(
     UnclipPriorConfig(clip=_CLIP.config, network=_SMALL, optim=_MUON),
     data=_CLIP.data,
     size=_CLIP.size,
-    train=TrainConfig(steps=800, batch=128, ema=0.99),
+    train=TrainConfig(steps=500, batch=128, ema=0.99),
     base=("clip", "laptop"),
 )
 UnclipPrior.presets = {
     "laptop": _LAPTOP,
     "autoregressive": replace(
-        _LAPTOP, config=replace(_LAPTOP.config, way=AutoregressivePriorConfig(components=48, buckets=32))
+        _LAPTOP, config=replace(_LAPTOP.config, way=AutoregressivePriorConfig(components=32, buckets=32))
     ),
     "paper": Preset(
         UnclipPriorConfig(clip=CLIPConfig(ClipConfig()), network=PriorConfig(dimension=512, tokens=512)),
