@@ -73,7 +73,7 @@ def test_bits_alone_do_not_make_a_copy():
 
 
 def _plain(number: int) -> bytes:
-    return bytes([40 * (number % 6), 40 * (number // 6 % 6), 8 * (number // 36)] * 64)
+    return bytes([20 * (number % 12), 20 * (number // 12 % 12), 20 * (number // 144)] * 64)
 
 
 def test_more_pictures_than_first_room_was_made_for():

@@ -53,11 +53,21 @@ def test_what_gives_no_pair_says_why():
         "<img src='http://[::1' alt=broken>"
     )
     wrong = "address not allowed"
-    assert reasons(page) == ["no address", "no text", "no text", wrong, "picture inside the page", wrong, wrong]
+    assert reasons(page) == [
+        "no address",
+        "no text",
+        "no text",
+        wrong,
+        "picture inside the page",
+        wrong,
+        wrong,
+    ]
 
 
 def test_comments_and_scripts_are_no_pages():
-    page = "<!-- <img src=a.jpg alt=a> --><script>'<img src=b.jpg alt=b>'</script><img src=c.jpg alt=c><!-- <img"
+    page = (
+        "<!-- <img src=a.jpg alt=a> --><script>'<img src=b.jpg alt=b>'</script><img src=c.jpg alt=c><!-- <img"
+    )
     assert [text for _, text in pairs(page)] == ["c"]
 
 
@@ -69,7 +79,9 @@ def test_pages_may_refuse_and_state_a_licence():
     assert [f.licence for f in read_page(page, "http://b.org/", "p")] == ["http://cc.org/by/4.0/"]
 
 
-@pytest.mark.parametrize("piece", ["<img ", '<img a="', "<img a='", "<!--", "<script>", "<img =", '<meta """', "<a b"])
+@pytest.mark.parametrize(
+    "piece", ["<img ", '<img a="', "<img a='", "<!--", "<script>", "<img =", '<meta """', "<a b"]
+)
 def test_broken_pages_take_no_longer_than_others(piece):
     start = time.process_time()
     for end in ("", '"', "'", ">"):
@@ -102,14 +114,18 @@ def record(**more) -> dict:
     ]
     answer = {"HTML-Metadata": {"Links": links}} | more
     head = {"WARC-Target-URI": "http://x.org/d/p.html"}
-    return {"Envelope": {"WARC-Header-Metadata": head, "Payload-Metadata": {"HTTP-Response-Metadata": answer}}}
+    return {
+        "Envelope": {"WARC-Header-Metadata": head, "Payload-Metadata": {"HTTP-Response-Metadata": answer}}
+    }
 
 
 def test_crawl_files_in_warc_frames_and_as_lines(tmp_path):
     line = json.dumps(record())
     framed = f"WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: {len(line)}\r\n\r\n{line}\r\n\r\n"
     (tmp_path / "a.wat.gz").write_bytes(gzip.compress(framed.encode()))
-    (tmp_path / "b.wat.jsonl").write_text(line + '\n{"broken\n[1]\n{}\n' + json.dumps(record(Headers={"X-Robots-Tag": "noai"})))
+    (tmp_path / "b.wat.jsonl").write_text(
+        line + '\n{"broken\n[1]\n{}\n' + json.dumps(record(Headers={"X-Robots-Tag": "noai"}))
+    )
     (tmp_path / "c.wat.gz").write_bytes(gzip.compress(framed.encode() * 200)[:-30])
     found = list(gather(tmp_path))
     pair = Pair("http://x.org/a.jpg", "a & b", "http://x.org/d/p.html")

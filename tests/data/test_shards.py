@@ -45,7 +45,9 @@ def shards(folder: Path, count: int = 60, each: int = 25) -> Path:
 
 def test_the_same_samples_give_the_same_bytes_which_others_can_read(tmp_path):
     once, again = shards(tmp_path / "a"), shards(tmp_path / "b")
-    assert [p.read_bytes() for p in sorted(once.iterdir())] == [p.read_bytes() for p in sorted(again.iterdir())]
+    assert [p.read_bytes() for p in sorted(once.iterdir())] == [
+        p.read_bytes() for p in sorted(again.iterdir())
+    ]
     with tarfile.open(once / "000000.tar") as tar:
         assert tar.getnames()[:4] == ["000000.jpg", "000000.txt", "000000.json", "000001.jpg"]
         assert tar.extractfile("000002.txt").read() == b"number 2"
@@ -64,9 +66,7 @@ def test_members_stand_where_pythons_reader_finds_them(tmp_path, kind):
             info.type, info.linkname = link, "/etc/passwd"
             tar.addfile(info)
     with tarfile.open(tmp_path / "a.tar") as tar:
-        expected = [
-            (m.name, m.offset_data, m.size, tar.extractfile(m).read()) for m in tar if m.isreg()
-        ]
+        expected = [(m.name, m.offset_data, m.size, tar.extractfile(m).read()) for m in tar if m.isreg()]
     assert [(*member, bytes(content)) for member, content in members(tmp_path / "a.tar")] == expected
 
 
@@ -113,7 +113,9 @@ def test_pictures_are_those_of_a_folder(tmp_path):
     assert batch["caption"] == [f"number {i}" for i in chosen]
     expected = [to_tensor(fit(open_image(io.BytesIO(packed(picture(i)))), 9, 9)) for i in chosen]
     assert torch.equal(batch["image"], torch.stack(expected))
-    assert torch.equal(Shards(size=9, path=tmp_path, memory=0).batch(torch.tensor([3]))["image"][0], expected[0])
+    assert torch.equal(
+        Shards(size=9, path=tmp_path, memory=0).batch(torch.tensor([3]))["image"][0], expected[0]
+    )
 
 
 def test_training_and_testing_share_no_sample(tmp_path):
@@ -123,7 +125,7 @@ def test_training_and_testing_share_no_sample(tmp_path):
     assert len(captions[0] | captions[1]) == 150
     assert not captions[0] & captions[1]
     assert 1 <= len(test) <= 9
-    with pytest.raises(DataError, match="None of the 1 samples .* is for 'test'"):
+    with pytest.raises(DataError, match=r"None of the 1 samples .* is for 'test'"):
         Shards("test", 8, path=shards(tmp_path / "one", 1))
 
 
@@ -194,7 +196,13 @@ def test_shorter_sides_are_brought_down_and_never_up():
 
 def test_broken_jpegs_are_not_followed():
     whole = packed(picture(1))
-    for data in (b"", whole[:30], b"\xff\xd8" + b"\xff\xe1\x00\x01" * 9, b"\xff\xd8\x00\x00\x00\x00", whole[:2]):
+    for data in (
+        b"",
+        whole[:30],
+        b"\xff\xd8" + b"\xff\xe1\x00\x01" * 9,
+        b"\xff\xd8\x00\x00\x00\x00",
+        whole[:2],
+    ):
         assert without_notes(data) is None
     with pytest.raises(PictureError):
         as_jpeg(whole[:30])

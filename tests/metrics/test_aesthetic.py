@@ -44,9 +44,11 @@ def test_public_heads_answer_as_their_networks_do(tmp_path, kind, suffix):
 
 def test_what_is_no_linear_head_is_an_error(tmp_path):
     save_file(nn.Linear(4, 2).state_dict(), tmp_path / "two.safetensors")
-    with pytest.raises(DataError, match=r"no linear head onto one number \(it holds bias \(2,\), weight \(2, 4\)\)"):
+    with pytest.raises(DataError, match=r"no linear head .* \(it holds bias \(2,\), weight \(2, 4\)\)"):
         read_head(tmp_path / "two.safetensors")
-    save_file({"a.0.weight": torch.zeros(5, 4), "a.1.weight": torch.zeros(1, 6)}, tmp_path / "gap.safetensors")
+    save_file(
+        {"a.0.weight": torch.zeros(5, 4), "a.1.weight": torch.zeros(1, 6)}, tmp_path / "gap.safetensors"
+    )
     with pytest.raises(DataError, match="no linear head"):
         read_head(tmp_path / "gap.safetensors")
     (tmp_path / "text.safetensors").write_text("x")
@@ -82,7 +84,9 @@ def test_leaving_out_is_exact():
         rest = [k for k in range(24) if k != i]
         mean, centre = x[rest].mean(0), y[rest].mean()
         a = x[rest] - mean
-        weight = torch.linalg.solve(a.mT @ a + fit.ridge * power * torch.eye(5).double(), a.mT @ (y[rest] - centre))
+        weight = torch.linalg.solve(
+            a.mT @ a + fit.ridge * power * torch.eye(5).double(), a.mT @ (y[rest] - centre)
+        )
         foretold.append(centre + (x[i] - mean) @ weight)
     assert fit.spearman == pytest.approx(spearmanr(torch.stack(foretold), y).statistic, abs=1e-9)
 
@@ -102,4 +106,6 @@ def test_too_few_or_equal_scores_are_an_error(scores):
 def test_a_head_of_ones_own_is_read_back(tmp_path):
     head = fit_head(rows(30, 6), [float(i % 7) for i in range(30)]).head
     save_file(head.tensors(), tmp_path / "mine.safetensors")
-    assert torch.allclose(read_head(tmp_path / "mine.safetensors")(rows(5, 6, 9)), head(rows(5, 6, 9)), atol=1e-5)
+    assert torch.allclose(
+        read_head(tmp_path / "mine.safetensors")(rows(5, 6, 9)), head(rows(5, 6, 9)), atol=1e-5
+    )

@@ -32,7 +32,7 @@ class Options(Common):
     """
 
     data: Positional[str]
-    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files."""
+    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files, or of shards."""
     out: Path | None = None
     """Where to write a sheet of examples; .png, or .html for a page."""
     count: int = 24
@@ -53,12 +53,16 @@ def main(options: Options) -> int:
         raise UsageError(f"--count must be at least 1, got {options.count}")
     talk, told = options.talk, {}
     is_folder = options.data not in DATASETS or options.data == "folder"
-    if is_folder and Path(options.data).expanduser().is_dir():
+    place = Path(options.data).expanduser()
+    if is_folder and place.is_dir():
         from sfumato.data.report import report
+        from sfumato.data.shards import is_shards
 
-        found = report(Path(options.data).expanduser())
-        told = asdict(found)
-        _report(found, talk)
+        is_folder = not is_shards(place)
+        if is_folder:
+            found = report(place)
+            told = asdict(found)
+            _report(found, talk)
     from sfumato.data import open_data
 
     opened = open_data(

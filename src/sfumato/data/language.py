@@ -53,7 +53,7 @@ def language(text: str) -> str:
     >>> [language(text) for text in ("a dog on the beach", "ein Hund am Strand", "una casa", "IKEA BILLY 80")]
     ['en', 'de', 'other', 'nolang']
     """
-    text = unicodedata.normalize("NFC", text).lower().replace("’", "'")
+    text = unicodedata.normalize("NFC", text).lower().replace("\u2019", "'")
     letters = [letter for letter in text if letter.isalpha()]
     if foreign := _by_script(letters):
         return foreign
