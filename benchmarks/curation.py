@@ -38,7 +38,7 @@ WORLDS = {"shapes": Shapes, "one shape": OneShape, "faces": Faces, "photographs"
 SIDE = 96
 CLIP = {"network.vision.patch": 4, "network.vision.layers": 3, "network.text.layers": 2}
 """A CLIP for one shape in 32 x 32 pixels: patches of 4 pixels, fewer layers."""
-CLIP_STEPS, CLIP_BATCH, GAN_STEPS, HALF = 300, 64, 800, 0.5
+CLIP_STEPS, CLIP_BATCH, GAN_STEPS, HALF = 150, 64, 800, 0.5
 
 
 def jpeg(picture: Image.Image, quality: int) -> bytes:
@@ -123,9 +123,8 @@ def _copies_in(out: Path, truth: dict[str, Told]) -> None:
     dropped = [json.loads(line) for line in (out / "all/dropped.jsonl").open()]
     taken = {d["address"] for d in dropped if d["reason"].startswith("copy")}
     kept = {row["url"] for row in rows(out / "all")}
-    pairs = [
-        (a, told.of) for a, told in truth.items() if told.kind == "copy" and {a, told.of} <= taken | kept
-    ]
+    copied = [(a, told.of) for a, told in truth.items() if told.kind == "copy"]
+    pairs = [pair for pair in copied if {*pair} <= taken | kept]
     found = sum(not {a, of} <= kept for a, of in pairs)
     originals = {a for a, told in truth.items() if told.kind in ("true", "false") and a in taken | kept}
     doubled = {of for _, of in pairs}
@@ -149,7 +148,7 @@ def spread(values: np.ndarray) -> str:
 
 
 def train(out: Path, count: int, questions: int) -> None:
-    """The same GAN, steps and seed on equally many pictures; fresh captions, read by the evaluation oracle."""
+    """The same GAN, steps and seed on equally many pictures; fresh captions, read by the oracle."""
     match(out, count)
     half = json.loads((out / "half/curation.json").read_text())["kept"]
     random = out / "random"
@@ -192,13 +191,9 @@ def pace(out: Path, count: int, rounds: int) -> None:
                         pass
                     if turn:  # the first one starts workers and loads what they need
                         speeds.append(listed.pairs / (time.monotonic() - begun))
-            shown = (
-                f"{statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f}, {rounds} rounds)"
-            )
-            print(
-                f"{'with' if clip else 'without'} CLIP, {workers} workers: {shown} pictures a second",
-                flush=True,
-            )
+            what = f"{'with' if clip else 'without'} CLIP, {workers} workers"
+            told = f"{statistics.median(speeds):.0f} ({min(speeds):.0f} to {max(speeds):.0f})"
+            print(f"{what}: {told} pictures a second, {rounds} rounds", flush=True)
 
 
 def main() -> None:

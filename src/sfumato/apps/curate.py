@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,10 +99,13 @@ def main(options: Options) -> int:
     _fresh(options)
     work = options.out / ".work"
     work.mkdir(parents=True, exist_ok=True)
-    durable.hold(work / "lock", f"The folder {options.out}")
-    curation, talk = curation_of(options), options.talk
-    curation.begin(again=options.again)
-    told = _told_before(curation) or curate(curation, options, talk)
+    lock, talk = durable.hold(work / "lock", f"The folder {options.out}"), options.talk
+    try:
+        curation = curation_of(options)
+        curation.begin(again=options.again)
+        told = _told_before(curation) or curate(curation, options, talk)
+    finally:
+        os.close(lock)
     talk.result(told)
     talk.show(table(["", ""], rows(told)))
     talk.line(str(options.out))

@@ -33,7 +33,7 @@ class Options(Common):
     """
 
     data: Positional[str]
-    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files."""
+    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files, or of shards."""
     out: Path | None = None
     """Where to write a sheet of examples; .png, or .html for a page."""
     count: int = 24
@@ -56,12 +56,16 @@ def main(options: Options) -> int:
     from sfumato.data import is_registered, open_data
 
     is_folder = not is_registered(options.data) or options.data == "folder"
-    if is_folder and Path(options.data).expanduser().is_dir():
+    place = Path(options.data).expanduser()
+    if is_folder and place.is_dir():
         from sfumato.data.report import report
+        from sfumato.data.shards import is_shards
 
-        found = report(Path(options.data).expanduser())
-        told = asdict(found)
-        _report(found, talk)
+        is_folder = not is_shards(place)
+        if is_folder:
+            found = report(place)
+            told = asdict(found)
+            _report(found, talk)
     opened = open_data(
         options.data, split=options.split, size=options.size, allow_network=options.allow_network
     )

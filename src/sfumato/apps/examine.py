@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,7 @@ _LEAST = 64
 """Pixels a side at which pictures are decoded at least, to be compared."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """What judges whether texts and pictures belong together: CLIP, or whatever has its two functions."""
 
@@ -177,9 +178,11 @@ class Examiner:
 
     def _look(self, pair: Pair) -> tuple[dict[str, Any], Image | None]:
         data = self.places.read(pair.address)
+        if reason := self.rules.file(len(data)):
+            return {"drop": reason, "bytes": len(data)}, None
         kind, height, width = measure(io.BytesIO(data), max_pixels=self.rules.max_pixels)
         facts: dict[str, Any] = {"format": kind, "height": height, "width": width, "bytes": len(data)}
-        if reason := self.rules.picture(len(data), height, width):
+        if reason := self.rules.picture(height, width):
             return facts | {"drop": reason}, None
         least = max(self.side, _LEAST)
         image = open_image(io.BytesIO(data), max_pixels=self.rules.max_pixels, at_least=(least, least))

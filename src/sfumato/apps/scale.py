@@ -6,6 +6,7 @@ does them and in whatever order. So engines differ in speed alone.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from multiprocessing import connection
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from sfumato.errors import MissingExtraError, UsageError
 
@@ -25,6 +26,7 @@ AHEAD = 2
 """Pieces waiting for each worker."""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Does pieces of work and says which are done; to be used in a ``with``, which ends its workers."""
 
@@ -113,6 +115,7 @@ class Ray:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **here)
             self._mine = True
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -130,7 +133,11 @@ class Ray:
         workers = min(self.workers or int(ray.cluster_resources()["CPU"]), len(numbers))
         pieces = ray.data.from_items(list(numbers), override_num_blocks=len(numbers))
         done = pieces.map_batches(
-            _Actor, fn_constructor_args=(piece, context), batch_size=1, concurrency=workers, num_cpus=1
+            _Actor,
+            fn_constructor_args=(piece, context),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=1,
         )
         for row in done.iter_rows():
             yield int(row["item"])

@@ -37,7 +37,8 @@ _LETTERS = {
     "vi": "đơưạảấầẩậắằẳặẹẻẽếềểễệỉịọỏốồổỗộớờởợụủứừửữựỳỵỷỹ",
 }  # fmt: skip
 """Letters that hint at a language; those of several, such as "ö", are left out."""
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"(?<!\w)(?:[^\W\d_]'|[^\W\d_]+)(?!\d)")
+"""Words, and single letters with an apostrophe as in "l'arbre"; not what stands against a digit."""
 _LETTER, _MOST_LETTERS = 0.5, 2
 _LEAST = 0.1
 """Evidence below which a text tells nothing."""
@@ -52,7 +53,7 @@ def language(text: str) -> str:
     >>> [language(text) for text in ("a dog on the beach", "ein Hund am Strand", "una casa", "IKEA BILLY 80")]
     ['en', 'de', 'other', 'nolang']
     """
-    text = unicodedata.normalize("NFC", text).lower()
+    text = unicodedata.normalize("NFC", text).lower().replace("\u2019", "'")
     letters = [letter for letter in text if letter.isalpha()]
     if foreign := _by_script(letters):
         return foreign

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sfumato.data.pages import HERE, OUTSIDE, inside, refuses
@@ -90,7 +90,7 @@ class _Careful(urllib.request.HTTPRedirectHandler):
         self.private = private
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         check_host(newurl, private=self.private)
         return super().redirect_request(req, fp, code, msg, headers, newurl)

@@ -62,11 +62,13 @@ class Rules:
         wanted = "any" in self.languages or found in self.languages
         return ("" if wanted else "language"), found
 
-    def picture(self, size: int, height: int, width: int) -> str:
-        """Why a picture of so many bytes and pixels is dropped, or nothing."""
+    def file(self, size: int) -> str:
+        """Why a file of so many bytes is dropped, or nothing."""
+        return "file too small" if size < self.min_bytes else ""
+
+    def picture(self, height: int, width: int) -> str:
+        """Why a picture of so many pixels is dropped, or nothing."""
         short, long = sorted((height, width))
-        if size < self.min_bytes:
-            return "file too small"
         if short < self.min_side:
             return "too few pixels"
         if long > self.max_aspect * short:

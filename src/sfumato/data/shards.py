@@ -131,9 +131,7 @@ class Shards(Pictures):
     def _lacking(self, field: str) -> str:
         if field == "caption":
             bare = next(entry.name for entry in self._entries if entry.caption is None)
-            return (
-                f"Every sample needs a text, but '{bare}' in '{self.path}' has no key.txt; add or remove it."
-            )
+            return f"Every sample needs a text, but '{bare}' in '{self.path}' has none (key.txt); add it."
         fields = ", ".join(sorted(self.facts.fields))
         return f"The shards in '{self.path}' have {fields}, but no {field}; choose other data."
 
