@@ -24,7 +24,9 @@ if TYPE_CHECKING:
         Invert,
         Mix,
         Progress,
+        Ranking,
         Reconstruct,
+        Score,
         Translate,
         Upscale,
         Video,
@@ -42,7 +44,9 @@ __all__ = [
     "Mix",
     "Pictures",
     "Progress",
+    "Ranking",
     "Reconstruct",
+    "Score",
     "Translate",
     "Upscale",
     "Video",
@@ -63,7 +67,10 @@ _LIVES_IN = {
     "Pictures": "sfumato.apps.pictures",
     "Generate": "sfumato.core.generate",
 } | dict.fromkeys(
-    ("Edit", "Images", "Invert", "Mix", "Progress", "Reconstruct", "Translate", "Upscale", "Video", "Walk"),
+    (
+        *("Edit", "Images", "Invert", "Mix", "Progress", "Ranking", "Reconstruct", "Score"),
+        *("Translate", "Upscale", "Video", "Walk"),
+    ),
     "sfumato.core.request",
 )
 

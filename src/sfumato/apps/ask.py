@@ -22,20 +22,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking(Common):
-    """Options of every verb that asks a model for something."""
+class Choosing(Common):
+    """Options of every verb that needs a model."""
 
     model: str = ""
-    """A model that comes with the package, a run, a diffusers folder or a weight file; by default the first
-    that comes along and can."""
-    out: Path = Path("out")
-    """Where the pictures go."""
-    seed: int = 0
-    """Same seed, same answer."""
+    """A model that comes with the package, a run, a folder of diffusers or transformers, or a weight file; by
+    default the first that comes along and can."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network; auto is bf16 where this machine computes it fast."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Choosing):
+    """Options of every verb that asks a model for pictures."""
+
+    out: Path = Path("out")
+    """Where the pictures go."""
+    seed: int = 0
+    """Same seed, same answer."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Asked:
     started: float
 
     @classmethod
-    def open(cls, options: Asking, task: type[Request]) -> Asked:
+    def open(cls, options: Choosing, task: type[Request]) -> Asked:
         """Load the model of the options; a ``UsageError`` if it does not serve this kind of request."""
         from sfumato.apps import load
         from sfumato.apps.sample import Source, check_can, models_for, others, verb_of

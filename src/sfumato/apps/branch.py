@@ -45,11 +45,11 @@ def main(options: Options) -> int:
         for at in options.at
     ]
     with asked.bar("branching") as report:
-        answers = [asked.answer(r, within(report, i, len(requests))) for i, r in enumerate(requests)]
+        results = [asked.answer(r, within(report, i, len(requests))) for i, r in enumerate(requests)]
+    answers = [result for result in results if isinstance(result, Images)]
     rows = [
         [sheet.Cell(images.to_pil(pixels), f"parted at {at:g}") for pixels in answer.pixels.float().cpu()]
         for at, answer in zip(options.at, answers, strict=True)
-        if isinstance(answer, Images)
     ]
     settings = asked.settings(requests[0], answers[0].pixels) | {"at": list(options.at)}
     path = free(options.out / "sheet.png", settings)

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from sfumato.apps.bar import Bar, duration
 from sfumato.apps.talk import Common, counted, table
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, UsageError
 from sfumato.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from sfumato.core.generate import Generate
     from sfumato.core.system import System
     from sfumato.data.dataset import Dataset
+    from sfumato.metrics.clip_score import ClipScorer
     from sfumato.metrics.features import FeatureSpace
     from sfumato.metrics.results import Report, Row
 
+SHAPES_CLIP = "clip-shapes"
+"""Scores captions of shapes."""
 SHOWN = 8
 """Examples on the page of what was made of given pictures."""
 PART = 64
@@ -61,6 +64,9 @@ class Options(Common):
     """How strongly to follow the label or caption; by default the system's own."""
     inception: Path | None = None
     """InceptionV3's weights in pytorch-fid's layout; adds the figures that may be called FID."""
+    clip: str = ""
+    """A CLIP that scores how well captions are met: a run, a folder of transformers, OpenAI's file; by
+    default the one that comes along for shapes, and none for other data."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network."""
     device: str = "auto"
@@ -121,7 +127,8 @@ def main(options: Options) -> int:
         train, held = Targets(train), None if held is None else Targets(held)
     talk.note(f"{counted(len(pixels), 'picture')} in {duration(time.monotonic() - start)}; measuring")
     spaces = _spaces(train, options.inception)
-    report = evaluate(pixels, train, held=held, model=options.run, spaces=spaces, **asked)
+    scorer = _scorer(options, train)
+    report = evaluate(pixels, train, held=held, model=options.run, spaces=spaces, scorer=scorer, **asked)
     if tried is not None:
         rows = (*faithful(tried), *report.rows)
         report = dataclasses.replace(report, rows=rows, answers=tried.shown())
@@ -168,6 +175,7 @@ def _tried(system: System[Any], fresh: Dataset, options: Options) -> Tried | Non
 
     from sfumato.apps.sample import answer
     from sfumato.apps.trial import trial
+    from sfumato.core.request import Images
 
     generator = torch.Generator().manual_seed(options.seed)
     rows = torch.randperm(len(fresh), generator=generator)[: options.count]
@@ -178,7 +186,9 @@ def _tried(system: System[Any], fresh: Dataset, options: Options) -> Tried | Non
             if tried is None:
                 return None
             given.append(tried.given)
-            made.append(answer(system, tried.request).pixels.float().cpu())
+            result = answer(system, tried.request)
+            assert isinstance(result, Images)
+            made.append(result.pixels.float().cpu())
             wanted += [] if tried.wanted is None else [tried.wanted]
             simple += [] if tried.simple is None else [tried.simple]
             bar.update(min(1.0, (start + PART) / len(rows)))
@@ -260,6 +270,23 @@ def _spaces(train: Dataset, inception: Path | None) -> tuple[FeatureSpace, ...] 
     from sfumato.metrics.report import classifier_of, spaces_of
 
     return (*spaces_of(train, classifier_of(train)), Inception.open(inception))
+
+
+def _scorer(options: Options, train: Dataset) -> ClipScorer | None:
+    """The CLIP that judges captions, if the data has any."""
+    from sfumato.apps import facts
+    from sfumato.apps.load import load
+    from sfumato.core.contrastive import Contrastive
+    from sfumato.metrics.clip_score import ClipScorer
+
+    ours = SHAPES_CLIP if train.facts.name == "shapes" and SHAPES_CLIP in facts.models() else ""
+    name = options.clip or ours
+    if not name or "caption" not in train.facts.fields:
+        return None
+    judge = load(name, precision="fp32", device=options.device)
+    if not isinstance(judge, Contrastive):
+        raise UsageError(f"--clip needs a CLIP, but '{name}' is a {type(judge).__name__}; leave it out")
+    return ClipScorer(judge, name)
 
 
 def _gated(report: Report, where: str) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,17 +58,26 @@ def listed(places: Sequence[Path]) -> list[Given]:
     return found
 
 
-def parts(given: Sequence[Given], channels: int, size: int | None, skipped: list[str]) -> Iterator[Part]:
+def parts(
+    given: Sequence[Given],
+    channels: int,
+    size: int | None,
+    skipped: list[str],
+    *,
+    read: Callable[[Path], Tensor] | None = None,
+    or_none: bool = False,
+) -> Iterator[Part]:
     """Read pictures in their order, as many of one size together as fit.
 
-    ``size`` scales and crops them to squares; None leaves them as they are. Pictures of a folder that cannot
-    be read are left out and told in ``skipped``; one that was named itself raises a ``PictureError``.
+    ``size`` scales and crops them to squares; None leaves them as they are; ``read`` prepares them in a way
+    of its own. Pictures of a folder that cannot be read are left out and told in ``skipped``; one that was
+    named itself raises a ``PictureError``. If none can be read, that is a ``DataError`` unless ``or_none``.
     """
     waiting: list[tuple[Given, Tensor]] = []
     first = 0
     for one in given:
         try:
-            pixels = read(one.path, channels, size)
+            pixels = prepare(one.path, channels, size) if read is None else read(one.path)
         except images.PictureError as error:
             if one.named:
                 raise
@@ -83,7 +92,7 @@ def parts(given: Sequence[Given], channels: int, size: int | None, skipped: list
         waiting.append((one, pixels))
     if waiting:
         yield _part(first, waiting)
-    elif not first:
+    elif not first and not or_none:
         raise DataError(f"None of the {len(given)} pictures can be read: {skipped[0]}; give others")
 
 
@@ -91,7 +100,7 @@ def _part(first: int, waiting: Sequence[tuple[Given, Tensor]]) -> Part:
     return Part(first, tuple(one for one, _ in waiting), torch.stack([pixels for _, pixels in waiting]))
 
 
-def read(path: Path, channels: int, size: int | None) -> Float[Tensor, "c h w"]:
+def prepare(path: Path, channels: int, size: int | None) -> Float[Tensor, "c h w"]:
     """One picture, scaled and cropped to a square unless ``size`` is None."""
     if size is None:
         return images.to_tensor(images.open_image(path), channels)
@@ -102,4 +111,4 @@ def read_all(places: Sequence[Path], asked: Asked) -> Float[Tensor, "n c h w"]:
     """Pictures at the size the model learned from, together."""
     if asked.size is None:
         raise UsageError("This model does not say at which size it learned; give a run folder")
-    return torch.stack([read(one.path, asked.system.channels, asked.size) for one in listed(places)])
+    return torch.stack([prepare(one.path, asked.system.channels, asked.size) for one in listed(places)])

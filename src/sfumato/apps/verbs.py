@@ -37,6 +37,7 @@ VERBS = {
     "edit": Verb("edit", "Change pictures, or new ones, as words say."),
     "complete": Verb("complete", "Finish pictures of which only the top is kept."),
     "caption": Verb("caption", "Describe pictures anew, for a generator to learn from."),
+    "clip": Verb("clip", "Compare pictures with words: score them, choose a label, search a folder."),
     "physics": Verb("physics", "Ask which equations can generate data, and watch their particles."),
     "evaluate": Verb("evaluate", "Measure how good a run's pictures are."),
     "bpd": Verb("bpd", "Bound how many bits a number of a picture costs a diffusion."),

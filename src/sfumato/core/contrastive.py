@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sfumato.core import parallel
+
+
+@runtime_checkable
+class Contrastive(Protocol):
+    """A system that has pictures and texts in one space: what scores, searches and filters are made with."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures it looks at, in pixels."""
+        ...
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Sentences around a label, which stands in place of {}."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells its weights from any other's."""
+        ...
+
+    def prepared(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
+        """Pictures in [-1, 1], scaled and cropped to ``size``."""
+        ...
+
+    def encode_images(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Unit vectors of pictures in [-1, 1] of any size."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Unit vectors of texts."""
+        ...
+
+    def encode_labels(self, labels: Sequence[str], templates: Sequence[str]) -> Float[Tensor, "k d"]:
+        """Unit vectors of labels, each the mean over the sentences around it."""
+        ...
+
+    def unread(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """A sentence for every text that does not fit."""
+        ...
 
 
 def contrastive_losses(

@@ -19,6 +19,7 @@ from sfumato.data.digits import Digits
 from sfumato.errors import DataError, UsageError
 from sfumato.metrics import oracle_faces
 from sfumato.metrics.classifier import Classifier, DigitsClassifier, fashion_classifier, gaussian_control
+from sfumato.metrics.clip_score import ClipScorer
 from sfumato.metrics.features import (
     FeatureSpace,
     Inception,
@@ -84,6 +85,7 @@ def evaluate(
     labels: Int[Tensor, " n"] | None = None,
     captions: Sequence[str] | None = None,
     spaces: Sequence[FeatureSpace] | None = None,
+    scorer: ClipScorer | None = None,
     model: str = "",
     seed: int = 0,
 ) -> Report:
@@ -91,6 +93,7 @@ def evaluate(
 
     ``held`` are real pictures it has not seen; ``labels`` or ``captions`` are what each picture was asked to
     show. ``spaces`` None means pixels and, if there is one, the last layer of the dataset's own oracle.
+    ``scorer`` is a CLIP that tells how well captions are met.
     Real pictures are drawn in the number of the generated ones, since distances with different n differ.
     """
     _check(pixels, train, labels, captions)
@@ -110,6 +113,7 @@ def evaluate(
     warnings += [] if guard.warning is None else [guard.warning]
     answers = [] if classifier is None else _by_label(classifier, generated, others, seed)
     answers += _by_caption(generated, others, seed) if _tells_shapes(train) else []
+    answers += [] if scorer is None else _by_clip(scorer, generated, others, seed)
     sheet = pixels[:SHEET].float()
     return Report(model, train.facts.name, (*answers, *rows, row), tuple(warnings), sheet, pairs)
 
@@ -267,6 +271,25 @@ def _by_caption(generated: Subject, others: Others, seed: int) -> list[Row]:
         _share(title, judge, found, real.get(title, none)[0], control.get(title, none)[0])
         for title, found in ours.items()
     ]
+
+
+def _by_clip(scorer: ClipScorer, generated: Subject, others: Others, seed: int) -> list[Row]:
+    """How well a CLIP finds captions met. Control: the captions of other pictures."""
+    if generated.captions is None:
+        return []
+    captions, n = generated.captions, len(generated.captions)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
+    sets = [generated, others[0], dataclasses.replace(generated, captions=[captions[i] for i in order])]
+    name = scorer.name
+    rows = []
+    for title, measure in (("CLIP score", scorer.scores), ("R-precision", scorer.precision)):
+        values = [None if s is None or s.captions is None else measure(s.pixels, s.captions) for s in sets]
+        ours, real, control = (None if v is None else v.mean().item() for v in values)
+        assert ours is not None
+        assert values[0] is not None
+        spread = (values[0].std() / n**0.5).item()
+        rows.append(Row(f"{title} ({name})", ours, n, name, "high", spread, ERROR, real, control))
+    return rows
 
 
 def _read(subject: Subject) -> dict[str, tuple[float, int]] | None:

@@ -87,7 +87,8 @@ def covering(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor
     scale = max(size[0] / height, size[1] / width)
     larger = (max(size[0], int(height * scale + 1e-6)), max(size[1], int(width * scale + 1e-6)))
     either = (height, larger[1]), (larger[0], width)
-    for sides in (min(either, key=math.prod), larger):  # one side after the other, as Pillow does
+    steps = (min(either, key=math.prod), larger) if larger != (height, width) else ()
+    for sides in steps:  # one side after the other, as Pillow does
         x = _whole_levels(interpolate(x.float(), sides, mode="bicubic", antialias=True))
     top, left = (larger[0] - size[0]) // 2, (larger[1] - size[1]) // 2
     return x[:, :, top : top + size[0], left : left + size[1]]

@@ -7,6 +7,7 @@ with vision transformers and transformers' ``CLIPModel`` folders are this system
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from sfumato.data.bpe import learned_merges
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
-from sfumato.nn.clip import WARMEST, ClipConfig, ClipNetwork
+from sfumato.nn.clip import WARMEST, ClipConfig, ClipNetwork, covering
 from sfumato.nn.clip_text import ClipTextConfig
 from sfumato.nn.vit import VitConfig
 
@@ -41,6 +42,8 @@ class CLIPConfig:
     """Of the tokenizer, each "left right"; learned from the words of the data it is fitted to."""
     most: int = 48_894
     """Merges that are learned at most."""
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    """Sentences around a label, unless others are asked for; their vectors are averaged."""
     optim: OptimConfig = OptimConfig(lr=5e-4, betas=(0.9, 0.98), weight_decay=0.2, warmup=2000)
     chunk: int = 64
     """Pictures looked at at a time."""
@@ -118,6 +121,28 @@ class CLIP(System[Score]):
         """What cosines are multiplied by before a softmax over them."""
         return self.network.logit_scale.float().exp().squeeze()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the image tower looks at."""
+        return self.config.network.vision.size
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        return self.config.templates
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells these weights, and their precision, from any other's."""
+        told = (self.config.network, self.dtype)
+        digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
+        for part in (self.network.visual_projection, self.network.vision_model.post_layernorm):
+            digest.update(part.weight.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def prepared(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
+        """As the image tower takes them: scaled until they cover its size, the middle cut out."""
+        return covering(pixels, self.size)
+
     def encode_images(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures in [-1, 1] of any size; gradients flow to the pixels."""
         parts = pixels.to(self.device).split(self.config.chunk)
@@ -189,11 +214,12 @@ _LAPTOP = Preset(
             std=(0.5, 0.5, 0.5),
         ),
         most=2048,
+        templates=("a {}", "an {}"),
         optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=50, decay=0.3),
     ),
     data="shapes",
     size=64,
-    train=TrainConfig(steps=900, batch=128, ema=0.99),
+    train=TrainConfig(steps=500, batch=128, ema=0.99),
 )
 CLIP.presets = {
     "laptop": _LAPTOP,

@@ -1,0 +1,106 @@
+"""How well a CLIP of shapes finds and names scenes it has not seen, beside an untrained one and broken pairs.
+
+Example: python -m benchmarks.clip clip-shapes
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+import sfumato
+from sfumato.data.shapes import Shapes
+from sfumato.data.shapes.scene import COLOURS, SHAPES
+from sfumato.metrics.retrieval import recall_at
+from sfumato.systems.text.clip import CLIP
+
+POOL = 128
+"""Pictures and captions among which each must find its own."""
+SEED = 1000
+"""Of the scenes: far from those of training."""
+LABELS = [
+    f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour in COLOURS for shape in SHAPES
+]
+"""Every pair of a colour and a shape, those of training and those held out."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Shares of right answers, and how many questions each stands for."""
+
+    text: float
+    """Pictures whose own caption came first among ``POOL``."""
+    image: float
+    """Captions whose own picture came first."""
+    pairs: int
+    label: float
+    """Pictures of one object whose colour and shape were named, of all 48 pairs."""
+    labelled: int
+
+
+@torch.no_grad()
+def measure(model: CLIP, split: str, pools: int = 8, level: str = "full", *, shuffled: bool = False) -> Found:
+    """Retrieval within pools of scenes with different captions, and zero-shot names of single objects."""
+    scenes = Shapes(split, model.size[0], levels={level: 1.0}, seed=SEED, length=pools * POOL * 4)
+    found = [retrieved(model, batch, shuffled) for batch in different(scenes, pools)]
+    text, image = (sum(side) / len(found) for side in zip(*found, strict=True))
+    single = Shapes(split, model.size[0], objects=(1,), levels={level: 1.0}, seed=SEED, length=pools * POOL)
+    right = [named(model, single, rows) for rows in torch.arange(len(single)).split(POOL)]
+    return Found(text, image, pools * POOL, torch.cat(right).float().mean().item(), len(single))
+
+
+def different(scenes: Shapes, pools: int) -> list[tuple[Tensor, list[str]]]:
+    """Pools in which no two captions are equal."""
+    out, first = [], 0
+    for _ in range(pools):
+        kept: dict[str, int] = {}
+        while len(kept) < POOL:
+            [caption] = scenes.batch(torch.tensor([first]))["caption"]
+            kept.setdefault(caption, first)
+            first += 1
+        out.append((scenes.batch(torch.tensor(list(kept.values())))["image"], list(kept)))
+    return out
+
+
+def retrieved(model: CLIP, pool: tuple[Tensor, list[str]], shuffled: bool) -> tuple[float, float]:
+    images, captions = pool
+    if shuffled:
+        captions = captions[1:] + captions[:1]
+    return recall_at((model.encode_images(images) @ model.encode_texts(captions).mT).float())
+
+
+def named(model: CLIP, single: Shapes, rows: Tensor) -> Tensor:
+    """Whether colour and shape of each picture are named, out of all pairs there are."""
+    scenes = single.scenes(rows)
+    seen = model.encode_images(single.batch(rows)["image"])
+    answer = (seen @ model.encode_labels(LABELS, ("{}",)).mT).argmax(1)
+    return answer == scenes.colour[:, 0] * len(SHAPES) + scenes.shape[:, 0]
+
+
+def untrained(model: CLIP) -> CLIP:
+    """The same network before its first step."""
+    torch.manual_seed(0)
+    return CLIP(model.config).eval()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--pools", type=int, default=8)
+    options = parser.parse_args()
+    model = sfumato.load(options.model, precision="fp32", device="cpu")
+    assert isinstance(model, CLIP)
+    ask = partial(measure, pools=options.pools)
+    print("fresh scenes, full captions    ", ask(model, "test"))
+    print("fresh scenes, short captions   ", ask(model, "test", level="short"))
+    print("held-out pairs, full captions  ", ask(model, "held"))
+    print("control: captions of others    ", ask(model, "test", shuffled=True))
+    print("control: before training       ", ask(untrained(model), "test"))
+
+
+if __name__ == "__main__":
+    main()
