@@ -1,8 +1,8 @@
 """How faithfully DALL-E draws one shape in few words, and what it gains when a CLIP chooses among several.
 
 Judged as in ``benchmarks.textgans``: fresh captions, pairs of colour and shape never seen, a control with the
-captions of others. Then how well it foretells the numbers of fresh pictures, against knowing how frequent each
-is and nothing else.
+captions of others. Then how well it foretells the numbers of fresh pictures, against knowing how frequent
+each is and nothing else.
 
 Example: python -m benchmarks.dalle runs/dalle-laptop --judge runs/clip-one-shape
 """
