@@ -6,9 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
+import sfumato
 from sfumato import config as plain
 from sfumato.apps.cli import main
 from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.request import Complete
 from sfumato.images import read_settings, save_png, to_levels, to_pil
 from sfumato.nn.autoencoder import AutoencoderConfig
 from sfumato.nn.causal import CausalConfig
@@ -58,3 +60,11 @@ def test_what_cannot_be_kept_is_refused(run, tmp_path, capsys):
     save_png(to_pil(torch.zeros(1, 12, 12)), tmp_path / "a.png")
     assert main(["complete", str(tmp_path / "a.png"), "--keep", "1", "--model", run]) == 2
     assert "keep must leave 1 to 2 of the 3 rows of tokens, got 1;" in capsys.readouterr().err
+
+
+def test_notebooks_complete_too_and_each_picture_knows_its_prompt(run):
+    images = torch.zeros(3, 1, 12, 12)
+    made = sfumato.ask(Complete(images=images, count=3, prompt=("a", "star"), seed=2), run, quiet=True)
+    assert [told["prompt"] for told in made.settings] == ["a", "star", "a"]
+    assert [told["seed"] for told in made.settings] == [2, 3, 4]
+    assert torch.equal(made.pixels[:, :, :8], images[:, :, :8])

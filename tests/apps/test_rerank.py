@@ -78,7 +78,7 @@ def test_it_is_there_for_notebooks_too(runs):
         (("--best-of", "0"), "--best-of must be at least 1, got 0"),
         (("--judge", "x"), "A judge chooses among several pictures; say among how many with --best-of"),
         (("--best-of", "2", "--progressive"), "no history is kept; leave one of the two out"),
-        (("--best-of", "2", "--judge", "{run}"), "Toy cannot score; what it can: "),
+        (("--best-of", "2", "--judge", "{run}"), "Toy cannot clip; what it can: "),
         (("--best-of", "2", "--judge", "{judge}"), "closest to their words; give a prompt"),
         (("--best-of", "2"), "No model that comes along scores pictures; give one with --judge. "),
     ],

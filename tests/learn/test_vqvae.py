@@ -1,6 +1,6 @@
-"""What VQ-VAE learns of clothes: how well its numbers tell them, and how many of its codes it uses.
+"""What VQ-VAE learns of clothes and shapes: how well its numbers tell them, and how many codes it uses.
 
-Needs the files of Fashion-MNIST: Debian's package dataset-fashion-mnist, or the directory that
+Clothes need the files of Fashion-MNIST: Debian's package dataset-fashion-mnist, or the directory that
 ``sfumato data fashion --allow-network`` fills.
 """
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import sfumato
+from benchmarks.textgans import judge, scenes
 from sfumato.data.fashion import Fashion
 from sfumato.metrics.classifier import fashion_classifier
 from sfumato.nn.quantize import perplexity
@@ -54,3 +55,27 @@ def test_restarts_keep_the_book_in_use_and_that_pays(tmp_path):
     assert error <= 0.9 * worse
     assert error <= 0.005
     assert right >= 0.87
+
+
+@torch.no_grad()
+def shape_told(system: VQVAE, name: str) -> tuple[float, float]:
+    """Colours and shapes that the evaluation oracle still reads, both right, and codes in use."""
+    real, captions = scenes("test", 1000, 32)
+    tokens = torch.cat([system.tokens(part) for part in real.split(250)])
+    faith = judge(torch.cat([system.pictures(part) for part in tokens.split(250)]), captions, real)
+    used = perplexity(tokens, system.config.book.codes).item()
+    print(f"{name}: {faith}, perplexity {used:.1f} of {system.config.book.codes}")
+    return faith.both, used
+
+
+def test_64_numbers_keep_every_shape(tmp_path):
+    """What DALL-E is told of a picture; the soft book keeps less, since it uses few of its codes."""
+    runs = {
+        name: sfumato.train("vqvae", name, data="one-shape", out=tmp_path / name, quiet=True).float()
+        for name in ("laptop", "dvae")
+    }
+    (hard, used), (soft, idle) = (shape_told(run, name) for name, run in runs.items())
+    assert hard >= 0.95
+    assert used >= 40
+    assert soft >= 0.85
+    assert used > 2 * idle

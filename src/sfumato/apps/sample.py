@@ -15,7 +15,8 @@ from sfumato import __version__
 from sfumato.apps import facts
 from sfumato.apps.pictures import Pictures, fields_of
 from sfumato.core import durable
-from sfumato.core.request import Generate, Images, Mix, Progress, Request, Result
+from sfumato.core.generate import in_turn
+from sfumato.core.request import Complete, Generate, Images, Mix, Progress, Request, Result
 from sfumato.core.system import System
 from sfumato.errors import UsageError
 from sfumato.registry import SYSTEMS, find
@@ -174,6 +175,9 @@ def pictures_of(system: System[Any], request: Request, source: Source, result: I
         seeds = tuple(range(request.seed, request.seed + len(pixels)))
     words = str(getattr(request, "prompt", "") or getattr(request, "label", None) or "")
     each = [dataclasses.replace(request, seed=seed, count=1) for seed in seeds]
+    if isinstance(request, Complete) and isinstance(request.prompt, tuple):
+        prompts = in_turn(request.prompt, range(len(seeds)))
+        each = [dataclasses.replace(one, prompt=p) for one, p in zip(each, prompts, strict=True)]
     if isinstance(request, Mix):
         pairs = [(coarse, fine) for coarse in request.coarse for fine in request.fine]
         each = [dataclasses.replace(request, count=1, coarse=(a,), fine=(b,)) for a, b in pairs]

@@ -158,6 +158,7 @@ def written(text: str) -> str:
 
 _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.05, warmup=50, decay=0.5)
 _EYES = VitConfig(size=(32, 32), patch=4, width=96, layers=3, heads=4, hidden=384, activation="gelu")
+# "shapes" has the eyes of clip's laptop preset: --base runs/clip-laptop lets it begin with them.
 Captioner.presets = {
     "laptop": Preset(
         CaptionerConfig(_EYES, CausalConfig(width=96, depth=2), length=16, optim=_MUON),
@@ -172,6 +173,5 @@ Captioner.presets = {
         data="described-shapes",
         size=64,
         train=TrainConfig(steps=1500, batch=32, ema=0.995),
-        base=("clip", "laptop"),
     ),
 }
