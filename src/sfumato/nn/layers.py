@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, gelu, interpolate, linear, pixel_shuffle, silu
+from torch.nn.functional import conv2d, gelu, interpolate, linear, pad, pixel_shuffle, silu
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -94,7 +94,7 @@ def doubled(x: Float[Tensor, "b c h w"], conv: nn.Conv2d) -> Float[Tensor, "b d 
     Each of the four phases of the result sees only 2 x 2 different places, so one 2 x 2 convolution with
     summed weights and four times the channels gives all of them: 4/9 of the multiplications, half the time.
     """
-    if x.shape[2] * x.shape[3] < PHASED_FROM or x.device.type != "cpu":
+    if x.shape[2] * x.shape[3] < PHASED_FROM or x.device.type != "cpu" or conv.padding_mode != "zeros":
         return conv(interpolate(x, scale_factor=2, mode="nearest"))
     bias = None if conv.bias is None else conv.bias.repeat_interleave(4)
     phases = conv2d(x, _phases(conv.weight), bias, padding=1)
@@ -123,6 +123,19 @@ def _pairs(triple: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What three weights along dimension 1 are to repeated places: both of the later, both of the earlier."""
     before, here, after = triple.unbind(1)
     return before + here, after, before, here + after
+
+
+def circular(module: nn.Module) -> None:
+    """Let every convolution that pads see the opposite edge beyond an edge: what it makes then tiles."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.padding_mode = "circular"
+
+
+def lower_right(x: Float[Tensor, "b c h w"], conv: nn.Conv2d) -> Float[Tensor, "b c i j"]:
+    """One more row below and one more column at the right, of zeros, or of the opposite edges if the
+    convolution that reads them is circular."""
+    return pad(x, (0, 1, 0, 1), mode="circular" if conv.padding_mode == "circular" else "constant")
 
 
 class GEGLU(nn.Module):
