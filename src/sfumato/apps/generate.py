@@ -108,7 +108,7 @@ def wanted(options: Options) -> tuple[Generate, Options]:
     if not {"seed", "model"} <= told.keys():
         raise UsageError(f"'{options.again}' is a grid, not one picture; give one of: {told.get('pictures')}")
     settings: dict[str, Any] = {name: _frozen(told[name]) for name in names}
-    kept = {"model": "", "precision": "auto"} | {
+    kept: dict[str, Any] = {"model": "", "precision": "auto"} | {
         field.name: field.default for field in dataclasses.fields(Tiling)
     }
     kept |= {name: _frozen(told[name]) for name in kept.keys() & told.keys()}

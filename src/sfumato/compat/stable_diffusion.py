@@ -140,8 +140,9 @@ class StableDiffusionFolder:
                 pipeline=pipeline, texts={"text_encoder": text}, tokenizers={"tokenizer": words[0]}, **rest
             )
         told = text.numbers == "aesthetic"
-        texts = {"text_encoder": text.first, "text_encoder_2": text.second}
-        texts = {name: config for name, config in texts.items() if config}
+        texts = {"text_encoder_2": text.second}
+        if text.first is not None:
+            texts = {"text_encoder": text.first, **texts}
         tokenizers = [name for name, tower in TOWER_OF.items() if tower in texts]
         settings = {"force_zeros_for_empty_prompt": text.silent}
         return cls(

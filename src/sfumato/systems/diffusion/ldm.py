@@ -364,9 +364,9 @@ def _network(config: LDMConfig) -> DiT | UNet:
         pooled = text.vector if isinstance(text, ClipPairConfig) else text.width
     if isinstance(config.network, DiTConfig):
         return DiT(replace(config.network, channels=latents, tokens=text.width, vector=pooled))
-    beside = {"nothing": 0, "masked": 1 + latents, "small": config.first_stage.channels}[config.beside]
-    ends = {"in_channels": latents + beside, "out_channels": latents}
-    return UNet(replace(config.network, **ends, context=text.width, vector=pooled))
+    seen = {"nothing": 0, "masked": 1 + latents, "small": config.first_stage.channels}[config.beside]
+    ends = replace(config.network, in_channels=latents + seen, out_channels=latents)
+    return UNet(replace(ends, context=text.width, vector=pooled))
 
 
 def _latent_shape(config: LDMConfig, height: int, width: int) -> tuple[int, int, int]:
