@@ -217,3 +217,26 @@ def test_ddpm(tmp_path, settings):
     assert apart(answer, picture(system, count=3, steps=10, seed=8)) > 0.2
     system.to_diffusers(tmp_path / "two")
     assert apart(sampled(tmp_path / "two"), want) <= TOLERANCE
+
+
+def test_a_long_prompt_in_rows(folder, pipe, system):
+    """As one does with diffusers: rows read one by one, laid one after the other."""
+    long, short = "a red circle above the sea and the stars, red star", "stars"
+    words = pipe.tokenizer(long, add_special_tokens=False)["input_ids"]
+    room = system.reader.tokenizers[0].room
+    assert 2 * room < len(words) <= 3 * room
+
+    def read(numbers):
+        rows = [numbers[start : start + room] for start in range(0, 3 * room, room)]
+        ids = [system.reader.tokenizers[0].row(row) for row in rows]
+        with torch.no_grad():
+            return pipe.text_encoder(torch.tensor(ids))[0].flatten(0, 1)[None].expand(2, -1, -1)
+
+    nothing = pipe.tokenizer(short, add_special_tokens=False)["input_ids"]
+    told = {"prompt_embeds": read(words), "negative_prompt_embeds": read(nothing)}
+    size = {"height": 40, "width": 56}
+    want = theirs(opened(folder), **told, **size, num_inference_steps=3, guidance_scale=3.0)
+    request = {"prompt": long, "negative": short, **size, "steps": 3, "guidance": 3.0}
+    answer = picture(system, **request, chunked=True)
+    assert apart(answer, want) <= TOLERANCE
+    assert apart(answer, picture(system, **request)) > 5 * TOLERANCE

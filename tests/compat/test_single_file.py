@@ -173,7 +173,7 @@ def test_converting_a_checkpoint_of_training(made, tmp_path, capsys):
     assert run("convert", tmp_path / "model.ckpt", tmp_path / "new", "--trust", *words) == 0
     assert (
         picture(LDM.from_diffusers(tmp_path / "new")) - picture(LDM.from_diffusers(folder))
-    ).abs().max() < 1e-5
+    ).abs().max() < 1e-3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ckpt", "new"]
     assert run("convert", tmp_path / "model.ckpt", tmp_path / "new", "--trust") == 2
     assert "is not empty; convert into a new folder" in capsys.readouterr().err

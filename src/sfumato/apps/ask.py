@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,16 @@ class Choosing(Common):
     """Of the network; auto is bf16 where this machine computes it fast."""
     device: str = "auto"
     """cpu, cuda, cuda:1 ..."""
+
+    def load(self, name: str | Path) -> System[Any]:
+        """A model, as these options want it."""
+        from sfumato.apps import load
+
+        return load.load(name, precision=self.precision, device=self.device)
+
+    def take(self, system: System[Any], load: Callable[[str], System[Any]]) -> dict[str, Any]:
+        """Give a system what the options add to it for this run; returns it as settings."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +78,12 @@ class Asked:
                 f"No model that comes along can {verb_of(task)}; give one with --model. {others(task)}"
             )
         folder = load.folder_of(name)
-        system = load.load(name, precision=options.precision, device=options.device)
+        system = options.load(name)
         check_can(system, task)
         ours = (folder / "config.json").exists() and not load.pipeline_of(folder)
         size = RunFolder.open(folder).recipe.size if ours else None
-        return cls(system, Source.of(folder, name), size, options.talk, time.monotonic())
+        added = options.take(system, options.load)
+        return cls(system, Source.of(folder, name, added), size, options.talk, time.monotonic())
 
     @classmethod
     def upon(cls, options: Asking, name: str, base: Path | None, settings: Sequence[str], what: str) -> Asked:

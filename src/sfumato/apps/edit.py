@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional
 
+from sfumato.apps.adding import Adding
 from sfumato.apps.ask import Asked
 from sfumato.apps.remake import Resizing, remake, size_of
 from sfumato.apps.talk import counted
@@ -31,7 +32,7 @@ class Words:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Resizing, Words):
+class Options(Adding, Resizing, Words):
     """Change pictures, or new ones, as words say.
 
     Example: sfumato edit "red circle - red square + blue square" --count 8 --model runs/dcgan

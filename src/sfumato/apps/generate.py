@@ -6,11 +6,12 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
 
+from sfumato.apps.adding import Tiling
 from sfumato.apps.ask import Asking
 from sfumato.apps.bar import Bar, duration
 from sfumato.apps.talk import counted
@@ -19,7 +20,7 @@ from sfumato.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Asking, Generate):
+class Options(Tiling, Asking, Generate):
     """Make pictures from a prompt, from a label or from nothing.
 
     Example: sfumato generate "a red circle above a blue square" --count 4 --seed 7
@@ -43,6 +44,11 @@ class Options(Asking, Generate):
     expand: bool = False
     """Say in the prompt what it leaves open, in words of the world of shapes, before it is drawn; what is
     settled depends on the seed."""
+    no: str = ""
+    """What must not be seen; it joins what to avoid."""
+    stylize: Annotated[int | None, tyro.conf.arg(metavar="0-1000")] = None
+    """How freely to take the prompt: 0 to the letter, 100 as the model does by itself, 1000 most freely. It
+    divides the strength of guidance, and asks SDXL's refiner for more beauty (``styled``)."""
     again: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Make a picture again from the settings inside its PNG; other options are then ignored."""
 
@@ -50,21 +56,24 @@ class Options(Asking, Generate):
 def main(options: Options) -> int:
     """Load, generate, write; paths go to stdout."""
     talk = options.talk
-    request, model, precision = wanted(options)
+    request, options = wanted(options)
 
     from sfumato.apps import load
     from sfumato.apps.rerank import drawn
     from sfumato.apps.sample import Source
 
-    folder = load.folder_of(model)
-    system = load.load(folder, precision=precision, device=options.device)
+    folder = load.folder_of(options.model)
+    system = options.load(folder)
+    added = options.take(system, options.load)
+    if options.stylize is not None:
+        request = styled(request, options.stylize, system)
     start = time.monotonic()
     with Bar("generating", talk) as bar:
         pictures = drawn(
             system,
             request,
-            Source.of(folder, model),
-            best_of=1 if options.again else options.best_of,
+            Source.of(folder, options.model, added),
+            best_of=options.best_of,
             judge=options.judge,
             keep_history=options.progressive,
             report=bar.update,
@@ -91,13 +100,16 @@ def main(options: Options) -> int:
     return 0
 
 
-def wanted(options: Options) -> tuple[Generate, str, Literal["auto", "fp32", "bf16"]]:
-    """The request, the model and the precision, from the options or from the picture to be made again."""
+def wanted(options: Options) -> tuple[Generate, Options]:
+    """The request, and the options with the model and what was added to it: those given, or those of the
+    picture to be made again."""
     if options.again is None:
         prompt = options.prompt[0] if len(options.prompt) == 1 else options.prompt or ""
         plain = {field.name: getattr(options, field.name) for field in dataclasses.fields(Generate)}
-        request = Generate(**plain | {"prompt": prompt, "label": _label(options.label)})
-        return longer(request) if options.expand else request, options.model, options.precision
+        negative = ", ".join(filter(None, (options.negative, options.no)))
+        plain |= {"prompt": prompt, "label": _label(options.label), "negative": negative}
+        request = Generate(**plain)
+        return longer(request) if options.expand else request, options
 
     from sfumato.images import read_settings
 
@@ -108,7 +120,31 @@ def wanted(options: Options) -> tuple[Generate, str, Literal["auto", "fp32", "bf
     if not {"seed", "model"} <= told.keys():
         raise UsageError(f"'{options.again}' is a grid, not one picture; give one of: {told.get('pictures')}")
     settings: dict[str, Any] = {name: _frozen(told[name]) for name in names}
-    return Generate(**settings | {"count": 1}), told["model"], told.get("precision", "auto")
+    kept: dict[str, Any] = {"model": "", "precision": "auto"} | {
+        field.name: field.default for field in dataclasses.fields(Tiling)
+    }
+    kept |= {name: _frozen(told[name]) for name in kept.keys() & told.keys()}
+    again = dataclasses.replace(options, **kept, stylize=None, best_of=1)
+    return Generate(**settings | {"count": 1}), again
+
+
+def styled(request: Generate, stylize: int, system: Any) -> Generate:
+    """A request that takes its prompt more or less freely.
+
+    Guidance g of the model becomes 1 + (g - 1) 2^((100 - S) / 300): S = 0 gives 1.26 times the excess over 1,
+    100 the model's own, 400 half of it, 1000 an eighth. Models that are told an aesthetic score hear
+    6 + (S - 100) / 300: from 5.67 to 9.
+    """
+    own = {field.name for field in dataclasses.fields(system.config)}
+    if "guidance" not in own:
+        raise UsageError(f"{type(system).__name__} is not guided, so it has no style; leave --stylize out")
+    if request.guidance is not None:
+        raise UsageError("--stylize chooses the strength of guidance, and so does --guidance; give one")
+    if not 0 <= stylize <= 1000:
+        raise UsageError(f"--stylize must be from 0 to 1000, got {stylize}")
+    guidance = 1 + (system.config.guidance - 1) * 2 ** ((100 - stylize) / 300)
+    beauty = 6 + (stylize - 100) / 300 if "aesthetic" in system.hears else request.aesthetic
+    return dataclasses.replace(request, guidance=guidance, aesthetic=beauty)
 
 
 def longer(request: Generate) -> Generate:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,15 @@ class Source:
 
     model: str
     sha256: str = ""
+    added: Mapping[str, Any] = field(default_factory=dict)
+    """What was laid beside it for the run."""
 
     @classmethod
-    def of(cls, folder: Path, name: str) -> Source:
-        """The source of what is loaded from ``folder`` under ``name``."""
+    def of(cls, folder: Path, name: str, added: Mapping[str, Any] | None = None) -> Source:
+        """The source of what is loaded from ``folder`` under ``name``, with what was ``added``."""
         weights = folder / "model.safetensors"
         small = weights.is_file() and weights.stat().st_size <= HASHED
-        return cls(name, durable.sha256(weights) if small else "")
+        return cls(name, durable.sha256(weights) if small else "", added or {})
 
 
 # --- who can do what ---------------------------------------------------------------------------------
@@ -218,6 +220,7 @@ def settings_of(system: System[Any], request: Request, source: Source, pixels: T
     size = {"height": pixels.shape[-2], "width": pixels.shape[-1]}
     precision = {torch.float32: "fp32", torch.bfloat16: "bf16"}[system.dtype]
     origin = {"model": source.model, "sha256": source.sha256, "precision": precision, "sfumato": __version__}
+    told |= source.added
     if verb != "generate":
         origin["task"] = verb
     return {key: value for key, value in (told | size | origin).items() if value not in (None, "")}

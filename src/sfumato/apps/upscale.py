@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sfumato.apps.adding import Adding
 from sfumato.apps.ask import Asked
 from sfumato.apps.remake import Remaking, remake
 from sfumato.apps.talk import counted
@@ -24,7 +25,7 @@ SIDE = 320
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Remaking):
+class Options(Adding, Remaking):
     """Make pictures larger, with detail that was not there.
 
     Example: sfumato upscale small.jpg --model runs/srgan

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sfumato.apps.adding import Tiling
 from sfumato.apps.ask import Asked
 from sfumato.apps.remake import Resizing, part_of
 from sfumato.apps.talk import counted
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Resizing):
+class Options(Tiling, Resizing):
     """Make pictures that are like a given one, and not the same.
 
     Example: sfumato vary out/000007-a-red-circle.png --count 4 --strength 0.5

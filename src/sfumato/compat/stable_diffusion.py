@@ -7,15 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from sfumato.compat import clip_text, unet, vae
 from sfumato.compat.diffusers import check, pipeline_of, present, scheduler_in, size_of, write
 from sfumato.compat.part import DIFFUSERS, Weights, read_json, read_weights
-from sfumato.compat.schedulers import CLASS_OF, SchedulerSpec
+from sfumato.compat.schedulers import CLASS_OF, SchedulerSpec, process_of
 from sfumato.data.clip_bpe import ClipTokenizer
-from sfumato.errors import DataError
+from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import AutoencoderConfig
 from sfumato.nn.clip_pair import ClipPairConfig
 from sfumato.nn.clip_text import ClipTextConfig
+from sfumato.nn.transformer import DiTConfig, WordsConfig
 from sfumato.nn.unet import UNetConfig
 
 UNREAD = ("safety_checker", "feature_extractor", "image_encoder", "requires_safety_checker", "watermarker")
@@ -109,20 +112,37 @@ class StableDiffusionFolder:
     @classmethod
     def of(
         cls,
-        text: ClipTextConfig | ClipPairConfig,
-        words: Sequence[ClipTokenizer],
+        text: WordsConfig | ClipTextConfig | ClipPairConfig,
+        tokenizers: Sequence[Any],
         beside: Beside,
+        network: UNetConfig | DiTConfig,
+        scaling: tuple[Tensor, Tensor],
         **rest: Any,
     ) -> StableDiffusionFolder:
-        """The folder of a model that reads so and sees this; the other fields as they are."""
+        """The folder of a model that reads and sees so; ``scaling`` is what latents are shifted and divided
+        by, a number a channel. What diffusers has no words for is a ``UsageError``."""
+        words = [t for t in tokenizers if isinstance(t, ClipTokenizer)]
+        if isinstance(network, DiTConfig) or isinstance(text, WordsConfig) or not words:
+            raise UsageError(
+                "diffusers' text-to-image pipeline has a U-Net and CLIP's text tower; this model has a "
+                "diffusion transformer or a vocabulary of its own, so it cannot be exported."
+            )
+        mean, std = (numbers.flatten() for numbers in scaling)
+        if mean.any() or (std != std[0]).any():
+            raise UsageError(
+                "diffusers rescales all channels of a latent alike; this model does not, "
+                "so it cannot be exported."
+            )
+        rest |= {"unet": network, "scale": 1 / float(std[0])}
         if isinstance(text, ClipTextConfig):
             [pipeline] = [n for n, k in KINDS.items() if k.beside == beside and len(k.towers) == 1][:1]
             return cls(
                 pipeline=pipeline, texts={"text_encoder": text}, tokenizers={"tokenizer": words[0]}, **rest
             )
         told = text.numbers == "aesthetic"
-        texts = {"text_encoder": text.first, "text_encoder_2": text.second}
-        texts = {name: config for name, config in texts.items() if config}
+        texts = {"text_encoder_2": text.second}
+        if text.first is not None:
+            texts = {"text_encoder": text.first, **texts}
         tokenizers = [name for name, tower in TOWER_OF.items() if tower in texts]
         settings = {"force_zeros_for_empty_prompt": text.silent}
         return cls(
@@ -133,6 +153,24 @@ class StableDiffusionFolder:
             number_width=text.number_width,
             **rest,
         )
+
+    def described(self) -> dict[str, Any]:
+        """What a latent diffusion is told of itself, by the names of its configuration."""
+        return {
+            "height": self.height,
+            "width": self.width,
+            "first_stage": self.vae,
+            "text": self.text,
+            "network": self.unet,
+            "process": process_of(self.scheduler),
+            "predicts": self.scheduler.predicts,
+            "solver": self.scheduler.solver,
+            "steps": self.kind.steps,
+            "guidance": self.kind.guidance,
+            "scheduler": self.scheduler,
+            "beside": self.kind.beside,
+            "augmentation": process_of(self.schedulers.get("low_res_scheduler", self.scheduler)),
+        }
 
     @property
     def kind(self) -> Kind:

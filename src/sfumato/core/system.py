@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sfumato.core.additions import Additions
 from sfumato.core.request import Event, Request
 from sfumato.core.rng import Rng
 from sfumato.data.dataset import Dataset, Facts
@@ -194,6 +195,13 @@ class System(nn.Module, abc.ABC, Generic[R]):
     def prepare(self, data: Dataset) -> Dataset:
         """Compute once, before training, what does not change while it lasts (latents, for example)."""
         return data
+
+    def take(self, more: Additions) -> None:
+        """Take up what a user lays beside the model for one run; nothing of it is written."""
+        raise UsageError(
+            f"{type(self).__name__} takes no LoRA, no textual inversion, no refiner, and does not tile; "
+            "leave them out."
+        )
 
     @classmethod
     def from_diffusers(cls, folder: Path) -> System[Any]:

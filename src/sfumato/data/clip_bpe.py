@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -84,6 +85,7 @@ class ClipTokenizer:
         raw = {mark.text for mark in marks.values() if not mark.normalized}
         self._raw = _finder(raw)
         self._normalized = _finder({mark.text for mark in marks.values()} - raw)
+        self._learned: dict[str, tuple[int, ...]] = {}
 
     @classmethod
     def read(cls, folder: Path) -> ClipTokenizer:
@@ -124,6 +126,12 @@ class ClipTokenizer:
         settings = json.dumps(_settings(self.files) | {"pad_token": mark}, indent=1)
         kept = {name: self.files[name] for name in FILES[:2]}
         return type(self)(kept | {"tokenizer_config.json": settings})
+
+    def knowing(self, word: str, numbers: Sequence[int]) -> ClipTokenizer:
+        """The same with a word, in whatever case, that stands for these numbers."""
+        other = copy(self)
+        other._learned = self._learned | {word.lower(): tuple(numbers)}
+        return other
 
     def write(self, folder: Path) -> None:
         """Its files; vocab.json and merges.txt even where it was read from another."""
@@ -176,6 +184,14 @@ class ClipTokenizer:
 
     def numbers(self, text: str) -> Iterator[int]:
         """Numbers of the text alone, without marks around it and of any length."""
+        for part, is_learned in _split(text, _words_finder(self._learned)):
+            if is_learned:
+                yield from self._learned[part.lower()]
+            else:
+                yield from self._old(part)
+
+    def _old(self, text: str) -> Iterator[int]:
+        """Numbers of a text without words that were learned later."""
         for part, is_mark in _split(text, self._raw):
             if is_mark:
                 yield self.vocabulary[part]
@@ -265,6 +281,16 @@ def _split(text: str, finder: re.Pattern[str] | None) -> Iterator[tuple[str, boo
 def _finder(marks: Set[str]) -> re.Pattern[str] | None:
     longest_first = sorted(marks, key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
+
+
+def _words_finder(words: Iterable[str]) -> re.Pattern[str] | None:
+    """Finds whole words in whatever case."""
+    longest_first = sorted(words, key=len, reverse=True)
+    whole = [
+        (r"\b" if word[0].isalnum() else "") + re.escape(word) + (r"\b" if word[-1].isalnum() else "")
+        for word in longest_first
+    ]
+    return re.compile(f"({'|'.join(whole)})", re.IGNORECASE) if whole else None
 
 
 def _json(files: Mapping[str, str], name: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from sfumato.errors import UsageError
 LONGEST = 20_000
 """Characters of a prompt that are looked at; the rest is cut, and counted, before it costs time."""
 _NUMBER = r"-?(?:\d+\.?\d*|\.\d+)"
-_WEIGHED = re.compile(rf"(?<!\\)\(((?:\\.|[^()\\])*):\s*({_NUMBER})\s*\)")
+_WEIGHED = re.compile(rf"(?<!\\)\(((?:\\.|[^()\\])*)(?<!\d):\s*({_NUMBER})\s*\)")
+"""Behind a digit a colon makes a time or a ratio: ``(at 10:30)`` is plain text."""
 _JOINT = re.compile(rf"::\s*({_NUMBER})?(?=\s|$|::)\s*")
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from sfumato.errors import UsageError
 from sfumato.nn.attention import attention
-from sfumato.nn.layers import GroupNorm, Linear, doubled, swish
+from sfumato.nn.layers import GroupNorm, Linear, doubled, lower_right, swish
 
 EPS = 1e-6
 """Of every group norm here (latent-diffusion's code; PyTorch's own default is 1e-5)."""
@@ -214,7 +214,7 @@ class _Downsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, stride=2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
-        return self.conv(pad(x, (0, 1, 0, 1)))
+        return self.conv(lower_right(x, self.conv))
 
 
 class _Upsample(nn.Module):

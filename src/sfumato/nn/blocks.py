@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pad
+from torch.nn.functional import avg_pool2d, interpolate
 
 from sfumato.nn.attention import attention
-from sfumato.nn.layers import FeedForward, GroupNorm, Linear, doubled, product, swish, zeroed
+from sfumato.nn.layers import FeedForward, GroupNorm, Linear, doubled, lower_right, product, swish, zeroed
 
 TOKEN_EPS = 1e-6
 """Of the group norm before a transformer (latent-diffusion's code), whatever the other norms use."""
@@ -82,7 +82,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, stride=2, padding=padding)
 
     def forward(self, x: Float[Tensor, "b c h w"], emb: Tensor) -> Float[Tensor, "b c i j"]:
-        return self.conv(x if self.conv.padding[0] else pad(x, (0, 1, 0, 1)))
+        return self.conv(x if self.conv.padding[0] else lower_right(x, self.conv))
 
 
 class Upsample(nn.Module):

@@ -99,7 +99,7 @@ def doubled(
     """
     if border == "reflect":
         x = pad(x, (1, 1, 1, 1), mode="replicate")
-    plain = torch.compiler.is_exporting() or x.device.type != "cpu"
+    plain = torch.compiler.is_exporting() or x.device.type != "cpu" or conv.padding_mode != "zeros"
     if plain or x.shape[2] * x.shape[3] < PHASED_FROM:
         repeated = interpolate(x, scale_factor=2, mode="nearest")
         if border == "zeros":
@@ -132,6 +132,19 @@ def _pairs(triple: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What three weights along dimension 1 are to repeated places: both of the later, both of the earlier."""
     before, here, after = triple.unbind(1)
     return before + here, after, before, here + after
+
+
+def circular(module: nn.Module) -> None:
+    """Let every convolution that pads see the opposite edge beyond an edge: what it makes then tiles."""
+    for conv in module.modules():
+        if isinstance(conv, nn.Conv2d):
+            conv.padding_mode = "circular"
+
+
+def lower_right(x: Float[Tensor, "b c h w"], conv: nn.Conv2d) -> Float[Tensor, "b c i j"]:
+    """One more row below and one more column at the right, of zeros, or of the opposite edges if the
+    convolution that reads them is circular."""
+    return pad(x, (0, 1, 0, 1), mode="circular" if conv.padding_mode == "circular" else "constant")
 
 
 class GEGLU(nn.Module):

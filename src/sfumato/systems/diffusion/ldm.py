@@ -17,11 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sfumato.compat.embedding import read_embedding
+from sfumato.compat.lora import merge, read_lora
 from sfumato.compat.part import Weights, fill
-from sfumato.compat.schedulers import SchedulerSpec, Walk, process_of, spec_of, switch_of, walk
+from sfumato.compat.schedulers import SchedulerSpec, Walk, spec_of, switch_of, walk
 from sfumato.compat.single_file import MARK, original_tensors, read_single_file
 from sfumato.compat.stable_diffusion import KINDS, Beside, StableDiffusionFolder
 from sfumato.core import guidance, solvers
+from sfumato.core.additions import Additions
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.durable import write_tensors
 from sfumato.core.process import Karras, Process, Spacing
@@ -29,7 +32,6 @@ from sfumato.core.request import Edit, Event, Generate, Images, Progress, Reques
 from sfumato.core.rng import Rng
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
-from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Encoded, Facts, said_of
 from sfumato.data.prompt import Tokenizer
 from sfumato.data.text import vocabulary_of
@@ -38,6 +40,7 @@ from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
 from sfumato.nn.clip_pair import ClipPair, ClipPairConfig
 from sfumato.nn.clip_text import ClipTextConfig
+from sfumato.nn.layers import circular
 from sfumato.nn.transformer import DiT, DiTConfig, WordsConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.systems.autoencoders import kl
@@ -242,15 +245,33 @@ class LDM(System[Request]):
         drawn = mean.float() + (logvar.float() / 2).exp() * rng.normal(*mean.shape[1:]).to(mean.device)
         return (drawn - self.latent_mean) / self.latent_std
 
+    def take(self, more: Additions) -> None:
+        """Merge LoRA files, learn words, tile, let another system denoise the end of the way."""
+        for path, weight in more.loras:
+            merge(self.parts(), read_lora(path), weight)
+        for path, text in more.embeddings:
+            self.reader.learn(read_embedding(path, text))
+        if more.refiner is not None:
+            self.refined(more.refiner, more.refine_at)
+        if more.tile:
+            if isinstance(self.config.network, DiTConfig):
+                raise UsageError(
+                    "A diffusion transformer knows where its edges are, so it cannot tile; leave --tile out."
+                )
+            for system in (self, *([self.refiner[0]] if self.refiner else [])):
+                circular(system)
+
     def refined(self, refiner: LDM, at: float = 0.8) -> LDM:
         """This system with another for the end of the way: from the share ``at`` of it, where little noise is
         left, ``refiner`` denoises (SDXL's ensemble of experts)."""
         c = self.config
-        if not 0 < at < 1 or refiner.config.first_stage.latent_channels != c.first_stage.latent_channels:
+        if not isinstance(refiner, LDM) or c.first_stage.latent_channels != refiner.latent_mean.shape[0]:
             raise UsageError(
-                f"A refiner takes over at a share between 0 and 1 of the way, got {at}, and works in the "
-                "latents of the base; take one of the same family."
+                f"A refiner works in the latents of the base, and a {type(refiner).__name__} does not; take "
+                "one of the same family."
             )
+        if not 0 < at < 1:
+            raise UsageError(f"A refiner takes over at a share between 0 and 1 of the way, got {at}.")
         self.refiner = refiner, switch_of(c.scheduler, at)
         return self
 
@@ -268,22 +289,7 @@ class LDM(System[Request]):
     def from_parts(cls, found: StableDiffusionFolder) -> LDM:
         """The system of networks in diffusers' words, wherever they were read."""
         cells = found.height * found.width // found.vae.factor**2
-        config = LDMConfig(
-            height=found.height,
-            width=found.width,
-            first_stage=found.vae,
-            text=found.text,
-            network=found.unet,
-            process=process_of(found.scheduler),
-            predicts=found.scheduler.predicts,
-            solver=found.scheduler.solver,
-            steps=found.kind.steps,
-            guidance=found.kind.guidance,
-            chunk=max(1, min(64, CELLS_AT_ONCE // cells)),
-            scheduler=found.scheduler,
-            beside=found.kind.beside,
-            augmentation=process_of(found.schedulers.get("low_res_scheduler", found.scheduler)),
-        )
+        config = LDMConfig(**found.described(), chunk=max(1, min(64, CELLS_AT_ONCE // cells)))
         with torch.device("meta"):
             system = cls(config, tuple(found.tokenizers.values()))
         system.notes = found.notes
@@ -304,28 +310,17 @@ class LDM(System[Request]):
 
     def in_diffusers_words(self) -> StableDiffusionFolder:
         """The networks, and what has to be said of them."""
-        c, std = self.config, self.latent_std.flatten()
-        words = [t for t in self.reader.tokenizers if isinstance(t, ClipTokenizer)]
-        if isinstance(c.network, DiTConfig) or isinstance(c.text, WordsConfig) or not words:
-            raise UsageError(
-                "diffusers' text-to-image pipeline has a U-Net and CLIP's text tower; this model has a "
-                "diffusion transformer or a vocabulary of its own, so it cannot be exported."
-            )
-        if self.latent_mean.any() or (std != std[0]).any():
-            raise UsageError(
-                "diffusers rescales all channels of a latent alike; this model does not, "
-                "so it cannot be exported."
-            )
+        c = self.config
         schedulers = {"scheduler": c.scheduler or spec_of(c.process, c.solver, c.predicts)}
         if c.beside == "small":
             schedulers["low_res_scheduler"] = spec_of(c.augmentation, "ancestral", "eps")
         return StableDiffusionFolder.of(
             c.text,
-            words,
+            self.reader.tokenizers,
             c.beside,
-            unet=self.denoiser.network.config,
+            self.denoiser.network.config,
+            (self.latent_mean, self.latent_std),
             vae=c.first_stage,
-            scale=1 / float(std[0]),
             schedulers=schedulers,
             height=c.height,
             width=c.width,
@@ -360,9 +355,9 @@ def _network(config: LDMConfig) -> DiT | UNet:
         pooled = text.vector if isinstance(text, ClipPairConfig) else text.width
     if isinstance(config.network, DiTConfig):
         return DiT(replace(config.network, channels=latents, tokens=text.width, vector=pooled))
-    beside = {"nothing": 0, "masked": 1 + latents, "small": config.first_stage.channels}[config.beside]
-    ends = {"in_channels": latents + beside, "out_channels": latents}
-    return UNet(replace(config.network, **ends, context=text.width, vector=pooled))
+    seen = {"nothing": 0, "masked": 1 + latents, "small": config.first_stage.channels}[config.beside]
+    ends = replace(config.network, in_channels=latents + seen, out_channels=latents)
+    return UNet(replace(ends, context=text.width, vector=pooled))
 
 
 def _latent_shape(config: LDMConfig, height: int, width: int) -> tuple[int, int, int]:

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from sfumato.compat.embedding import Word
 from sfumato.core.generate import Generate, in_turn
+from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.prompt import Piece, Tokenizer, mixture, rows_needed, spoken
 from sfumato.data.text import WordTokenizer, left_out
-from sfumato.errors import UsageError
+from sfumato.errors import DataError, UsageError
 from sfumato.nn.clip_pair import ClipPair, ClipPairConfig
 from sfumato.nn.clip_text import ClipText, ClipTextConfig
 from sfumato.nn.condition import Condition
@@ -64,6 +66,39 @@ class Reader:
                 return cls(ClipText(config), tokenizers)
             case ClipPairConfig():
                 return cls(ClipPair(config), tokenizers)
+
+    def learn(self, word: Word) -> None:
+        """Take in a word of textual inversion: each tower that has vectors for it then reads them."""
+        taught, tokenizers = 0, list(self.tokenizers)
+        for i, (name, tower) in enumerate(self._towers().items()):
+            vectors = word.vectors.get(name, word.vectors.get(""))
+            if vectors is None or vectors.shape[1] != tower.config.width:
+                continue
+            taught += 1
+            table, tokenizer = tower.text_model.embeddings.token_embedding, tokenizers[i]
+            assert isinstance(tokenizer, ClipTokenizer)
+            numbers = range(len(table.weight), len(table.weight) + len(vectors))
+            table.weight = nn.Parameter(
+                torch.cat([table.weight, vectors.to(table.weight)]), requires_grad=table.weight.requires_grad
+            )
+            tokenizers[i] = tokenizer.knowing(word.text, numbers)
+        if not taught:
+            widths = sorted({v.shape[1] for v in word.vectors.values()})
+            own = [tower.config.width for tower in self._towers().values()]
+            raise DataError(
+                f"The word '{word.text}' has vectors of width {', '.join(map(str, widths))}, but this model "
+                f"reads {' and '.join(map(str, own)) or 'no vectors'}; it was made for another model."
+            )
+        self.tokenizers = tuple(tokenizers)
+
+    def _towers(self) -> dict[str, ClipText]:
+        """CLIP's towers by their names, in the order of their tokenizers."""
+        towers = (
+            dict(self.text.named_children())
+            if isinstance(self.text, ClipPair)
+            else {"text_encoder": self.text}
+        )
+        return {name: tower for name, tower in towers.items() if isinstance(tower, ClipText)}
 
     def encode(self, texts: Sequence[str]) -> Int[Tensor, "n m"]:
         """Tokens for each tower, one after the other."""
