@@ -79,6 +79,9 @@ class Decoder(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(wide, out, 3) for (_, wide, _), out in zip(order, outs, strict=True)
         )
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # maps keep their size on the way
+            nn.init.zeros_(conv.bias)
         depths = [k for *_, k in order]
         self.doubles = (False, *(above > below for above, below in pairwise(depths)))
         """Whether a convolution follows a doubling."""
