@@ -140,7 +140,7 @@ def test_a_search_that_meets_nan_goes_back_and_goes_on(monkeypatch):
     system, calls = built(), []
     closure = system._closure
 
-    def faulty(x: torch.nn.Parameter, aim: object) -> Tensor:
+    def faulty(x: torch.nn.Parameter, aim: object) -> float:
         calls.append(1)
         value = closure(x, aim)
         return value * float("nan") if len(calls) == 5 else value

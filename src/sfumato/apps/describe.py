@@ -57,8 +57,9 @@ def _system(told: facts.SystemFacts, talk: Talk) -> None:
         talk.show("")
         talk.show(table(["preset", "figure", "value", "n", "control"], figures))
     first = told.presets[0].name
-    talk.show(f"\nTrain it:     sfumato train {told.name} {first} --out runs/{told.name}-{first}")
-    talk.show(f"Its settings: sfumato train {told.name} {first} --help")
+    train = f"sfumato train {told.name} {first} --out runs/{told.name}-{first}"
+    talk.show(f"\nUse it:       {told.use}" if told.use else f"\nTrain it:     {train}")
+    talk.show(f"Its settings: {told.verb} --help")
 
 
 def _row(preset: facts.PresetFacts) -> tuple[str, str, str, str]:

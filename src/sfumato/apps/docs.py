@@ -48,7 +48,7 @@ Read it beside the paper: [{file}](../../{file}).
 |---|---|---|---|---|
 {presets}
 
-`sfumato train {name} {first} --help` lists all settings with these values.
+`{verb} --help` lists all settings with these values.
 
 ## Figures
 
@@ -56,7 +56,7 @@ Read it beside the paper: [{file}](../../{file}).
 {models}
 ## Settings
 
-Options of `sfumato train {name} PRESET`; those inside `network`, `optim` and the like are reached with a dot
+Options of `{options}`; those inside `network`, `optim` and the like are reached with a dot
 (`--optim.lr`), and one that is called like an option of `train` itself as `--system.NAME`.
 
 {settings}
@@ -103,7 +103,8 @@ def page(told: SystemFacts) -> str:
         file=file,
         equations="\n".join(told.equations),
         presets="\n".join(_preset(told, preset) for preset in told.presets),
-        first=told.presets[0].name,
+        verb=told.verb,
+        options=told.verb if told.use else f"sfumato train {told.name} PRESET",
         figures=_figures(told),
         models=_models(told),
         settings="\n".join(settings(told.file)),
@@ -148,7 +149,7 @@ def _paper(told: SystemFacts) -> str:
 def _preset(told: SystemFacts, preset: PresetFacts) -> str:
     minutes = "not measured" if preset.minutes is None else f"{preset.minutes:g}"
     data = " --data DIR" if preset.data == "folder" else ""
-    command = f"`sfumato train {told.name} {preset.name}{data}`"
+    command = f"`{told.use or f'sfumato train {told.name} {preset.name}{data}'}`"
     return _line(preset.name, preset.data, minutes, preset.machine, command)
 
 

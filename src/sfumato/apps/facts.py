@@ -60,10 +60,17 @@ class SystemFacts:
     presets: tuple[PresetFacts, ...]
     file: Path
     """The Python file, to be read beside the paper."""
+    use: str = ""
+    """The command that asks it, for a system with nothing to train; empty for all others."""
 
     @property
     def family(self) -> str:
         return self.file.parent.name
+
+    @property
+    def verb(self) -> str:
+        """The command whose ``--help`` lists its settings."""
+        return " ".join(self.use.split()[:2]) or f"sfumato train {self.name} {self.presets[0].name}"
 
     @property
     def link(self) -> str:
@@ -107,6 +114,7 @@ def _facts(name: str, file: Path, told: Mapping[str, Any]) -> SystemFacts:
         equations=tuple(told.get("equations", ())),
         presets=tuple(_preset(preset) for preset in told["presets"]),
         file=file,
+        use=told.get("use", ""),
     )
 
 

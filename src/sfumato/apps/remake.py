@@ -111,7 +111,7 @@ def remake(
             done = part_of(report, part.first, len(part.given), len(listed))
             answer = asked.answer(request_for(part), done, look)
             assert isinstance(answer, Images)
-            _write(asked, options.out, request_for, part, answer, made, told or {})
+            _write(asked, options.out, request_for, part, answer, made, dict(told or {}))
             for one, before, after in zip(part.given, part.pixels, answer.pixels, strict=True):
                 if len(made.rows) < SHOWN:
                     made.rows.append(_row(str(one.name), shown(before, after.float().cpu())))
@@ -131,7 +131,7 @@ def _write(
     part: Part,
     answer: Images,
     made: Remade,
-    told: Mapping[str, Any],
+    told: dict[str, Any],
 ) -> None:
     from dataclasses import replace
 

@@ -196,7 +196,7 @@ class Gatys(Onlooker[Stylize]):
         optimiser = self._optimiser(x, slower)
         for _ in range(steps):
             before = x.detach().clone()
-            loss = float(optimiser.step(lambda: self._closure(x, aim)))
+            loss = optimiser.step(lambda: self._closure(x, aim))
             if loss < lowest:
                 best, lowest = before, loss
             if not math.isfinite(loss) or not bool(x.isfinite().all()):
@@ -221,10 +221,10 @@ class Gatys(Onlooker[Stylize]):
         )
 
     @torch.enable_grad()
-    def _closure(self, x: torch.nn.Parameter, aim: Aim) -> Float[Tensor, ""]:
+    def _closure(self, x: torch.nn.Parameter, aim: Aim) -> float:
         loss = self.objective(x, aim)
         x.grad = torch.autograd.grad(loss, x)[0].contiguous()
-        return loss.detach()
+        return loss.item()
 
 
 def _shown(done: Tensor, x: Float[Tensor, "n c h w"], request: Stylize) -> Float[Tensor, "n c h w"]:
