@@ -12,9 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato import config
 from sfumato.apps import footage
+from sfumato.apps.cli import main
 from sfumato.apps.footage import change, is_video
+from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.errors import DataError
+from sfumato.images import save_png, to_pil
+from sfumato.nn.image_transform import ImageTransformConfig
+from sfumato.systems.style.fast import FastStyle, FastStyleConfig
 
 CLOCK = Fraction(1, 90000)
 TIMES = (0, 3000, 9000, 12000, 15000, 33000)
@@ -99,8 +105,6 @@ class Turned:
     def to_image(self):
         pixels = torch.zeros(3, 4, 6) - 1
         pixels[:, 0, 0] = 1
-        from sfumato.images import to_pil
-
         return to_pil(pixels)
 
 
@@ -133,6 +137,33 @@ def test_files_that_hold_no_video(tmp_path):
     with pytest.raises(DataError, match="holds no video; give a file that does"):
         change(tmp_path / "sound.mp4", tmp_path / "out.mp4", negative, {}, lambda _: None)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_the_verb_paints_videos_beside_pictures(tmp_path, capsys):
+    shape = ImageTransformConfig(width=2, blocks=1)
+    system = FastStyle(FastStyleConfig(network=shape, style_height=1, style_width=1))
+    folder = RunFolder.create(tmp_path / "run", Recipe("faststyle", config.to_dict(system.config), size=64))
+    folder.write_model(system.state_dict())
+    source, picture = film(tmp_path / "in.mp4", sound=True), tmp_path / "still.png"
+    save_png(to_pil(torch.zeros(3, 20, 30)), picture)
+    words = [
+        "stylize",
+        str(source),
+        str(picture),
+        "--model",
+        str(folder.path),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*words, "--size", "40"]) == 0
+    told = capsys.readouterr()
+    names = [Path(line).name for line in told.out.split()]
+    assert names == ["in.mp4", "still.png", "sheet.png"]
+    assert "has sound, which is left out" in told.err
+    assert "1 video and 1 picture" in told.err
+    frames, _, comment = seen(tmp_path / "out" / "in.mp4")
+    assert (len(frames), frames[0].shape) == (len(TIMES), (30, 40, 3))
+    assert json.loads(comment)["file"] == str(source)
 
 
 def test_videos_are_told_by_their_names():

@@ -40,8 +40,6 @@ class Options(Remaking):
     """What to paint: files, or folders of JPEG, PNG or WebP files; may also stand without --content."""
     style: tuple[Path, ...] = ()
     """Pictures to take the style from, as files."""
-    mask: tuple[Path, ...] = ()
-    """Where each style applies, a picture for each: white where it does, scaled to the content; for adain."""
     weights: tuple[float, ...] = ()
     """How much each style counts, in any unit; by default all the same."""
     masks: tuple[Path, ...] = ()
@@ -88,9 +86,8 @@ def main(options: Options) -> int:
             count=len(images),
             images=images,
             styles=styles,
-            masks=_masks(options.mask, images),
             weights=options.weights,
-            masks=_masks(options.masks, part),
+            masks=_masks(options.masks, images),
             strength=options.strength,
             keep_colour=options.keep_colour,
             style_scale=options.style_scale,
@@ -173,27 +170,13 @@ def painter(options: Options) -> Asked:
     return Asked.open(replace(options, model=name), Stylize)
 
 
-def _masks(paths: Sequence[Path], images: Tensor) -> Tensor | None:
-    """How much of each pixel a mask covers, at the size of the pictures."""
-    if not paths:
-        return None
-    import torch
-    from PIL.Image import Resampling
-
-    from sfumato.images import open_image, to_tensor
-
-    size = images.shape[-1], images.shape[-2]
-    pictures = (open_image(path.expanduser()).convert("L").resize(size, Resampling.BOX) for path in paths)
-    return torch.stack([(to_tensor(picture, 1) + 1) / 2 for picture in pictures])
-
-
 def _style(path: Path, channels: int) -> Tensor:
     from sfumato import images
 
     return images.to_tensor(images.open_image(path.expanduser()), channels)
 
 
-def _masks(paths: Sequence[Path], part: Part) -> Tensor | None:
+def _masks(paths: Sequence[Path], pixels: Tensor) -> Tensor | None:
     """Masks at the size of the pictures, 1 where they are white."""
     if not paths:
         return None
@@ -201,7 +184,7 @@ def _masks(paths: Sequence[Path], part: Part) -> Tensor | None:
 
     from sfumato import images
 
-    height, width = part.pixels.shape[2:]
+    height, width = pixels.shape[2:]
     scaled = (images.open_image(path.expanduser()).resize((width, height)) for path in paths)
     return torch.stack([(images.to_tensor(mask, 1) + 1) / 2 for mask in scaled])
 
@@ -229,8 +212,6 @@ def shown(before: Tensor, styles: Sequence[Tensor], after: Tensor) -> list[Image
 def told(options: Options) -> dict[str, object]:
     """What of the options stands in the pictures, besides the request."""
     said: dict[str, object] = {"styles": [str(path) for path in options.style], "size": options.size}
-    if options.mask:
-        said["masks"] = [str(path) for path in options.mask]
     if not options.model:
         said["method"] = options.method
     if options.features is not None:

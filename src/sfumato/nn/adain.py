@@ -76,9 +76,12 @@ class Decoder(nn.Module):
         super().__init__()
         order = layers_to(encoder, layer)[::-1]
         outs = [*(wide for wide, _, _ in order[:-1]), channels]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(wide, out, 3) for (_, wide, _), out in zip(order, outs, strict=True)
-        )
+        convs = [nn.Conv2d(wide, out, 3) for (_, wide, _), out in zip(order, outs, strict=True)]
+        for conv in convs:
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # maps keep their size on the way
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        self.convs = nn.ModuleList(convs)
         depths = [k for *_, k in order]
         self.doubles = (False, *(above > below for above, below in pairwise(depths)))
         """Whether a convolution follows a doubling."""

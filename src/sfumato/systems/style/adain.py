@@ -289,10 +289,14 @@ def _all(work: Work) -> Tensor:
 
 
 _LAPTOP = AdaINConfig(
-    style_weight=10.0, pixel_weight=1.0, optim=OptimConfig(lr=1e-3, clip=1.0, warmup=20, decay=0.5)
+    layer="relu3_1",
+    style_layers=("relu1_1", "relu2_1", "relu3_1"),
+    style_weight=2.0,
+    pixel_weight=8.0,
+    optim=OptimConfig(kind="muon", lr=3e-3, clip=1.0, warmup=20, decay=0.5),
 )
 AdaIN.presets = {
-    "laptop": Preset(_LAPTOP, data="stylings", size=64, train=TrainConfig(steps=1500, batch=8, ema=0.99)),
+    "laptop": Preset(_LAPTOP, data="stylings", size=64, train=TrainConfig(steps=1400, batch=8, ema=0.99)),
     "paper": Preset(
         AdaINConfig(
             features="vgg_normalised.pth",
