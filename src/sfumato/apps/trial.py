@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sfumato.core.request import Reconstruct, Request, Translate, Upscale
+from sfumato.core.request import Letters, Reconstruct, Request, Translate, Upscale
 from sfumato.core.system import System
 from sfumato.data.dataset import Dataset, Facts
 
@@ -45,6 +45,9 @@ def trial(system: System[Any], batch: Mapping[str, Any], seed: int) -> Trial | N
         x = batch["source" if paired else "a"]
         wanted = batch["image"] if paired else None
         return Trial(Translate(images=x, count=len(x), seed=seed), x, wanted, x if paired else None)
+    if Letters in system.tasks:
+        x, fonts = batch["source"], tuple(batch["label"].tolist())
+        return Trial(Letters(images=x, font=fonts, count=len(x), seed=seed), x, batch["image"], x)
     if Upscale in system.tasks:
         return _enlarging(batch["image"], seed)
     return None
