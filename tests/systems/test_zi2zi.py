@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
+from sfumato.apps.trial import trial
 from sfumato.core.request import Images, Letters
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch
@@ -133,6 +134,15 @@ def test_a_frozen_encoder_stays():
     moving = {id(p) for p in system.players()["generator"].parameters()}
     assert not moving & {id(p) for p in system.encoder.parameters()}
     assert {id(p) for p in system.decoder.parameters()} == moving
+
+
+def test_training_shows_examples_in_their_own_fonts():
+    given = batch()
+    tried = trial(built(), given, 7)
+    assert isinstance(tried.request, Letters)
+    assert (tried.request.font, tried.request.seed) == ((0, 1, 2), 7)
+    assert tried.wanted is given["image"]
+    assert tried.simple is given["source"]
 
 
 # --- fonts as weights --------------------------------------------------------------------------------

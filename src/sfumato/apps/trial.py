@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sfumato.core.request import Reconstruct, Request, Stylize, Translate, Upscale
+from sfumato.core.request import Letters, Reconstruct, Request, Stylize, Translate, Upscale
 from sfumato.core.system import System
 from sfumato.data.dataset import Dataset, Facts
 
@@ -49,6 +49,9 @@ def trial(system: System[Any], batch: Mapping[str, Any], seed: int) -> Trial | N
         x = batch["a"] if "a" in batch else batch["image"]
         styles = tuple(batch["b"][:1]) if "style" in system.hears else ()
         return Trial(Stylize(images=x, styles=styles, count=len(x), seed=seed), x, None)
+    if Letters in system.tasks:
+        x, fonts = batch["source"], tuple(batch["label"].tolist())
+        return Trial(Letters(images=x, font=fonts, count=len(x), seed=seed), x, batch["image"], x)
     if Upscale in system.tasks:
         return _enlarging(batch["image"], seed)
     return None

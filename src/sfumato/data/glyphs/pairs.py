@@ -188,7 +188,10 @@ def font_files(
 ) -> FontPairs:
     """Characters in a font of your own, and in one of others; if you name none, those that all have."""
     if not target:
-        raise UsageError("Which fonts? Say --source FONT and --target FONT, each a .ttf, .otf or .ttc file.")
+        raise UsageError(
+            "Which fonts? Say --source FONT and --target FONT, each a .ttf, .otf or .ttc file "
+            "(or, as data, font-files:source=FONT&target=FONT)."
+        )
     _one("font-files", "source", source)
     return FontPairs(
         split, size, source=source[0], targets=target, characters="".join(characters), name="font-files"

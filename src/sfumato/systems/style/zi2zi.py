@@ -279,7 +279,7 @@ Zi2Zi.presets = {
         ),
         data="font-files",
         size=64,
-        train=TrainConfig(steps=3000, batch=16, ema=0.99),
+        train=TrainConfig(steps=1600, batch=16, ema=0.99),
     ),
     "paper": Preset(
         Zi2ZiConfig(),
