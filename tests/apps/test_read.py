@@ -21,6 +21,7 @@ from sfumato.core.request import Read, Text
 from sfumato.data import open_data
 from sfumato.data.words import Words
 from sfumato.images import read_settings, save_png, to_pil, to_tensor
+from sfumato.metrics.text_errors import TextErrors
 from sfumato.nn.tps import TPSConfig
 from sfumato.nn.word_reader import ReaderConfig
 from sfumato.nn.word_resnet import WordResNetConfig
@@ -202,7 +203,6 @@ def test_read_refuses_what_cannot_be(run, tmp_path, capsys):
         ([broken, *model], 65, "Cannot read picture"),
         ([str(tmp_path), *model], 65, "None of the 1 pictures can be read: left out"),
         ([str(tmp_path / "none.png"), *model], 65, "There is no picture and no folder"),
-        ([broken, "--model", "fashion-vae"], 2, "VAE cannot read; what it can"),
     ):
         assert main(["read", *args]) == code
         assert words in capsys.readouterr().err
@@ -224,6 +224,24 @@ def test_what_was_read_is_drawn_over_its_place():
         assert changed[box.top, box.left : box.right].all()
         assert changed[box.top : box.bottom, box.right - 1].all()
     assert changed.float().mean() < 0.2
+
+
+# --- the reader that comes along ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_shipped_reader_reads_a_page_either_way_up(tmp_path, capsys, turned):
+    drawn = page(pages.LINES)
+    save_png(to_pil(drawn.flip(1, 2) if turned else drawn), tmp_path / "scan.png")
+    assert main(["read", str(tmp_path / "scan.png"), "--json", *FAST]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert told["model"] == "reader"
+    [found] = told["pictures"]
+    assert found["upside_down"] == turned
+    assert ("was upside down: it has been turned" in said.err) == turned
+    true = "\n".join(" ".join(words) for words in pages.LINES)
+    assert TextErrors.of([found["text"]], [true]).cer <= 0.1, found["text"]
 
 
 # --- learning from one's own words -------------------------------------------------------------------
