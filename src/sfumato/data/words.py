@@ -80,6 +80,7 @@ class Words:
         slant: float = 0.15,
         bend: float = 0.1,
         noise: float = NOISE,
+        name: str = "words",
     ):
         check_split("words", split)
         check_split("words", writers or split)
@@ -98,7 +99,7 @@ class Words:
         fingerprint = hashlib.sha256(repr((*settings, slant, bend, noise)).encode()).hexdigest()[:16]
         alphabet = LOWER + (DIGITS if numbers else "") + (UPPER if capitals else "")
         self.facts = Facts(
-            "words",
+            name,
             channels=1,
             height=size,
             width=self.width,
@@ -228,12 +229,12 @@ class Words:
 
 def handwriting(split: str = "train", size: int = HEIGHT, *, length: int | None = None) -> Words:
     """Handwritten words of every length from a single letter on, that lean and bow: as pages hold them."""
-    return Words(split, size, length=length, letters=(1, 12), slant=LEANING, bend=RISING)
+    return Words(split, size, length=length, letters=(1, 12), slant=LEANING, bend=RISING, name="handwriting")
 
 
 def curved_words(split: str = "train", size: int = HEIGHT, *, length: int | None = None) -> Words:
     """Handwritten words that lean far to either side, bow and rise, as on signs and in haste."""
-    return Words(split, size, length=length, slant=SLANTED, bend=BOWED)
+    return Words(split, size, length=length, slant=SLANTED, bend=BOWED, name="curved-words")
 
 
 def writers_style(writers: Int[Tensor, " n"]) -> tuple[Style, Float[Tensor, " n"]]:

@@ -227,7 +227,9 @@ def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, 
     matrix[:, 0, 1] = (SLANT * slant + TURN * turn) * height / width
     matrix[:, 1, 0] = -TURN * turn * width / height
     room = matrix[:, 0, 1].abs() + ROOM * much  # for what leans
-    for axis, (cut, shift, most, space) in enumerate(((wide, right, RIGHT, room), (high, down, DOWN, 0.0))):
+    for axis, (cut, shift, most, space) in enumerate(
+        ((wide, right, RIGHT, room), (high, down, DOWN, room * 0))
+    ):
         first, last = _reach(x, axis)
         closely = (2 * cut.abs()).clamp(max=1)
         close = (last - first) / 2 * (CLOSE + CLOSER * shift)
