@@ -38,7 +38,7 @@ WORLDS = {"shapes": Shapes, "one shape": OneShape, "faces": Faces, "photographs"
 SIDE = 96
 CLIP = {"network.vision.patch": 4, "network.vision.layers": 3, "network.text.layers": 2}
 """A CLIP for one shape in 32 x 32 pixels: patches of 4 pixels, fewer layers."""
-CLIP_STEPS, CLIP_BATCH, GAN_STEPS, HALF = 150, 64, 800, 0.5
+CLIP_STEPS, CLIP_BATCH, GAN_STEPS, HALF = 300, 64, 800, 0.5
 
 
 def jpeg(picture: Image.Image, quality: int) -> bytes:
