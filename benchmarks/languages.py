@@ -51,10 +51,8 @@ def main() -> None:
     parser.add_argument("wheel")
     for code, texts in sorted(messages(parser.parse_args().wheel).items()):
         told = Counter(language(text) for text in texts)
-        shares = (
-            f"{what} {told[key] / len(texts):.3f}" for what, key in (("right", code), ("nolang", "nolang"))
-        )
-        print(f"{code}  n {len(texts)}  {'  '.join(shares)}  as English {told['en'] / len(texts):.3f}")
+        right, nothing, english = (told[key] / len(texts) for key in (code, "nolang", "en"))
+        print(f"{code}  n {len(texts)}  right {right:.3f}  nolang {nothing:.3f}  as English {english:.3f}")
 
 
 if __name__ == "__main__":

@@ -239,12 +239,12 @@ def fitted(scores: Path, clip: str, device: str = "auto") -> Any:
     import torch
 
     from sfumato.apps.examine import CHUNK, scorer_named
-    from sfumato.apps.given import read
+    from sfumato.apps.given import prepare
     from sfumato.metrics.aesthetic import fit_head
 
     told = read_scores(scores)
     scorer, side = scorer_named(clip, device)
-    pixels = [read(scores.parent / picture, 3, side) for picture, _ in told]
+    pixels = [prepare(scores.parent / picture, 3, side) for picture, _ in told]
     with torch.no_grad():
         parts = torch.stack(pixels).split(CHUNK)
         embeddings = torch.cat([scorer.encode_images(part).cpu() for part in parts])
