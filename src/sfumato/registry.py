@@ -32,6 +32,7 @@ SYSTEMS = {
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
     "clip": "sfumato.systems.text.clip:CLIP",
+    "prior": "sfumato.systems.text.prior:UnclipPrior",
 }
 
 DATASETS = {

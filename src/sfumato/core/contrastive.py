@@ -68,7 +68,7 @@ def contrastive_losses(
     all_images, first = parallel.joined(images.float())
     all_texts, _ = parallel.joined(texts.float())
     own = torch.arange(first, first + len(images), device=images.device)
-    mask = None if tokens is None else _twins(tokens, parallel.together(tokens), own)
+    mask = None if tokens is None else _twins(parallel.together(tokens), own)
     sides = {"image": (images, all_texts), "text": (texts, all_images)}
     with torch.autocast(images.device.type, enabled=False):
         logits = {name: scale.float() * mine.float() @ others.mT for name, (mine, others) in sides.items()}
@@ -77,9 +77,8 @@ def contrastive_losses(
     return {name: cross_entropy(values, own) / 2 for name, values in logits.items()}
 
 
-def _twins(
-    tokens: Int[Tensor, "b l"], others: Int[Tensor, "n l"], own: Int[Tensor, " b"]
-) -> Bool[Tensor, "b n"]:
+def _twins(tokens: Int[Tensor, "n l"], own: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
     """Which of all texts say the same as mine, without my own."""
-    same = (tokens[:, None] == others[None]).all(2)
+    _, sentence = tokens.unique(dim=0, return_inverse=True)
+    same = sentence[own, None] == sentence[None]
     return same.scatter(1, own[:, None], False)

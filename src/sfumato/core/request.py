@@ -21,9 +21,11 @@ from sfumato.images import gif_tag, grid
 __all__ = [
     "Branch",
     "Edit",
+    "Embeddings",
     "Event",
     "Generate",
     "Images",
+    "Imagine",
     "Invert",
     "Mix",
     "Progress",
@@ -155,6 +157,18 @@ class Score(Request):
 
 
 @dataclass(frozen=True)
+class Imagine(Request):
+    """Say how a picture of some words would look to a CLIP, without making it."""
+
+    prompt: str | tuple[str, ...] = field(kw_only=True)
+    """What it shows; several prompts are taken in turn."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """How strongly to follow the prompt; 1 switches guidance off, none means the system's own default."""
+    steps: int | None = field(default=None, kw_only=True)
+    """Of the solver, for a diffusion; none means the system's own default."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run has come, with what the picture would be if it stopped now."""
 
@@ -215,7 +229,17 @@ class Ranking:
         return [(self.texts[k], float(self.scores[row, k]), float(self.shares[row, k])) for k in order]
 
 
-Result = Images | Video | Ranking
+@dataclass(frozen=True)
+class Embeddings:
+    """Where pictures lie in a CLIP's space."""
+
+    vectors: Float[Tensor, "n d"]
+    """Of length 1."""
+    captions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Result = Images | Video | Ranking | Embeddings
 Event = Progress | Result
 
 

@@ -212,6 +212,7 @@ _LAPTOP = Preset(
             dimension=128,
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
+            scale=50.0,  # about where long training ends: pictures and texts keep to cones of their own
         ),
         most=2048,
         templates=("a {}", "an {}"),
