@@ -161,10 +161,10 @@ def read_index(shard: Path) -> list[Stored]:
     changed = shard.stat().st_mtime_ns
     entries = []
     for key, parts in found.items():
-        kind = next((suffix[1:] for suffix in SUFFIXES if suffix[1:] in parts), None)
-        if kind is not None:
+        picture = next((suffix[1:] for suffix in SUFFIXES if suffix[1:] in parts), "")
+        if picture:
             label = texts.get((key, _LABEL), "")
-            start, size = parts[kind]
+            start, size = parts[picture]
             number = int(label) if label.isdecimal() else None
             caption = texts.get((key, _TEXT)) or None
             entries.append(Stored(f"{shard.stem}/{key}", shard, start, size, changed, caption, number))
