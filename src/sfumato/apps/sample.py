@@ -179,7 +179,10 @@ def pictures_of(system: System[Any], request: Request, source: Source, result: I
     each = [dataclasses.replace(request, seed=seed, count=1) for seed in seeds]
     if isinstance(request, Complete) and isinstance(request.prompt, tuple):
         prompts = in_turn(request.prompt, range(len(seeds)))
-        each = [dataclasses.replace(one, prompt=p) for one, p in zip(each, prompts, strict=True)]
+        each = [
+            dataclasses.replace(request, seed=s, count=1, prompt=p)
+            for s, p in zip(seeds, prompts, strict=True)
+        ]
     if isinstance(request, Mix):
         pairs = [(coarse, fine) for coarse in request.coarse for fine in request.fine]
         each = [dataclasses.replace(request, count=1, coarse=(a,), fine=(b,)) for a, b in pairs]
