@@ -258,11 +258,12 @@ def _spread(length: int, side: int, count: int) -> list[int]:
 
 
 _LAPTOP = FastStyleConfig(
-    network=ImageTransformConfig(width=8, bounded=True),
+    style_weight=3.0,
+    network=ImageTransformConfig(width=16, bounded=True),
     optim=OptimConfig(lr=2e-3, clip=0.0, warmup=20, decay=0.4),
 )
 FastStyle.presets = {
-    "laptop": Preset(_LAPTOP, data="photographs", size=128, train=TrainConfig(steps=1000, batch=4, ema=0.99)),
+    "laptop": Preset(_LAPTOP, data="photographs", size=96, train=TrainConfig(steps=900, batch=4, ema=0.99)),
     "paper": Preset(
         FastStyleConfig(
             style="texture:19",
