@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import sfumato
 from sfumato import config as plain
 from sfumato.apps.cli import main
 from sfumato.apps.load import load
-from sfumato.apps.pages import drawn, read_page
+from sfumato.apps.pages import Ask, drawn, read_page
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import Read, Text
 from sfumato.data import open_data
@@ -47,6 +48,16 @@ def page(lines: Lines = LINES) -> Tensor:
     return pages.page(lines)[0]
 
 
+def asking(one: Callable[[Tensor], tuple[str, float]]) -> Ask:
+    """A reader that says this of each picture."""
+
+    def ask(x: Tensor) -> Text:
+        said = [one(picture[0]) for picture in x]
+        return Text(tuple(text for text, _ in said), tuple(sure for _, sure in said))
+
+    return ask
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A reader that has learned nothing."""
@@ -66,7 +77,7 @@ def run(tmp_path_factory) -> Path:
 
 def test_a_page_is_read_line_by_line():
     done: list[float] = []
-    found = read_page(lambda x: Text((f"w{x.shape[3]}",), (0.5,)), page(), told=done.append)
+    found = read_page(asking(lambda x: (f"w{x.shape[1]}", 0.5)), page(), told=done.append)
     assert [len(line) for line in found.lines] == [3, 4, 2]
     assert found.text == "\n".join(" ".join(word.text for word in line) for line in found.lines)
     assert all(word.text == f"w{word.box.right - word.box.left}" for word in found.words)
@@ -78,12 +89,13 @@ def test_a_page_is_read_line_by_line():
 def test_what_stands_upside_down_is_turned():
     words = (("lily", "billiard"), ("dull", "halt"))
 
-    def ask(x: Tensor) -> Text:
-        """Sure of what is written where l and t reach up: more ink above the middle of the small letters."""
-        ink = (x < 0)[0, 0].any(1).float()
-        profile = (x < 0)[0, 0].float().sum(1)[ink > 0]
+    @asking
+    def ask(x: Tensor) -> tuple[str, float]:
+        """Sure of what is written where l and t reach up: more ink below the middle of its height."""
+        profile = (x < 0).float().sum(1)
+        profile = profile[profile > 0]
         half = len(profile) // 2
-        return Text(("x",), (0.9 if profile[half:].sum() > profile[:half].sum() else 0.1,))
+        return "x", 0.9 if profile[half:].sum() > profile[:half].sum() else 0.1
 
     right = read_page(ask, page(words), told=lambda _: None)
     wrong = read_page(ask, page(words).flip(1, 2), told=lambda _: None)
@@ -94,9 +106,7 @@ def test_what_stands_upside_down_is_turned():
 
 
 def test_dark_paper_and_a_page_askew_make_no_difference():
-    def ask(x: Tensor) -> Text:
-        return Text(("light" if float(x[0, 0, 0, 0]) > 0 else "dark",), (0.5,))
-
+    ask = asking(lambda x: ("light" if float(x[0, 0]) > 0 else "dark", 0.5))
     found = read_page(ask, -page(), told=lambda _: None)
     assert {word.text for word in found.words} == {"light"}
     tilted = to_tensor(to_pil(page()).rotate(3, expand=True, fillcolor=229), 1)
@@ -216,7 +226,7 @@ def test_texts_come_back_from_python_too(run):
 
 
 def test_what_was_read_is_drawn_over_its_place():
-    found = read_page(lambda x: Text(("word",), (0.5,)), page(), told=lambda _: None)
+    found = read_page(asking(lambda _: ("word", 0.5)), page(), told=lambda _: None)
     before, after = (to_tensor(image) for image in (to_pil(found.pixels).convert("RGB"), drawn(found)))
     changed = (before - after).abs().amax(0) > 0.1
     for word in found.words:

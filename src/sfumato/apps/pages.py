@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -120,7 +121,8 @@ def _upside_down(ask: Ask, pixels: Tensor, boxes: list[Box]) -> bool:
     widest = sorted(boxes, key=lambda box: box.left - box.right)[:ASKED]
     gain = 0.0
     for box in widest:
-        up, down = (ask(x).confidence[0] for x in (_crop(pixels, box), _crop(pixels, box).flip(2, 3)))
+        crop = _crop(pixels, box)
+        up, down = ask(torch.cat([crop, crop.flip(2, 3)])).confidence
         gain += math.log(max(down, FAINTEST)) - math.log(max(up, FAINTEST))
     return gain > math.log(LIKELIER) * len(widest)
 
