@@ -36,7 +36,7 @@ class NearMisses:
 
     def _missed(self, caption: str, where: float, which: float) -> str:
         found = words(caption)
-        around = list(zip(["", *found], [*found[1:], ""], strict=False))
+        around = [(["", *found][i], [*found, ""][i + 1]) for i in range(len(found))]
         places = [i for i, near in enumerate(around) if set(self._between.get(near, ())) - {found[i]}]
         if not places:
             return caption

@@ -57,8 +57,8 @@ class ClipNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(
-        self, pixels: Float[Tensor, "b c h w"], tokens: Int[Tensor, "b l"]
-    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"], Float[Tensor, ""]]:
+        self, pixels: Float[Tensor, "b c h w"], tokens: Int[Tensor, "n l"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
         """Unit vectors of pictures and texts, and the scale."""
         return self.images(pixels), self.texts(tokens), self.logit_scale.float().exp().squeeze()
 
