@@ -39,7 +39,7 @@ SIDE = 128
 """Pixels a side of originals; copies have 64, the least that curation keeps by default, to 192."""
 CLIP = {"network.vision.patch": 4, "network.vision.layers": 3, "network.text.layers": 2}
 """A CLIP for one shape in 32 x 32 pixels: patches of 4 pixels, fewer layers."""
-CLIP_STEPS, CLIP_BATCH, GAN_STEPS, HALF = 300, 64, 800, 0.5
+CLIP_STEPS, CLIP_BATCH, GAN_STEPS, HALF = 300, 64, 500, 0.5
 
 
 def jpeg(picture: Image.Image, quality: int) -> bytes:
@@ -122,16 +122,28 @@ def _copies_in(out: Path, truth: dict[str, Told]) -> None:
     """Without the CLIP, so that every copy meets its original."""
     curated(out / "web", out / "all")
     dropped = [json.loads(line) for line in (out / "all/dropped.jsonl").open()]
-    taken = {d["address"] for d in dropped if d["reason"].startswith("copy")}
-    kept = {row["url"] for row in rows(out / "all")}
+    taken = {d["address"]: d["of"] for d in dropped if d["reason"].startswith("copy")}
+    kept = {row["url"]: row["key"] for row in rows(out / "all")}
     copied = [(a, told.of) for a, told in truth.items() if told.kind == "copy"]
-    pairs = [pair for pair in copied if {*pair} <= taken | kept]
-    found = sum(not {a, of} <= kept for a, of in pairs)
-    originals = {a for a, told in truth.items() if told.kind in ("true", "false") and a in taken | kept}
+    pairs = [pair for pair in copied if {*pair} <= taken.keys() | kept.keys()]
+    found = sum(not {*pair} <= kept.keys() for pair in pairs)
     doubled = {of for _, of in pairs}
-    alone = originals - doubled
+    alone = [a for a, told in truth.items() if told.kind in ("true", "false") and a not in doubled]
+    alone = [a for a in alone if a in taken or a in kept]
+    by_key = {key: truth[address].scene for address, key in kept.items()}
+    alike = [same_scene(truth[a].scene, by_key[taken[a]]) for a in alone if taken.get(a) in by_key]
     print(f"copies found {found / len(pairs):.3f} (n {len(pairs)})")
-    print(f"without a copy, yet dropped as one {len(alone & taken) / len(alone):.4f} (n {len(alone)})")
+    print(
+        f"others taken for copies of another scene {alike.count(False) / len(alone):.4f}, "
+        f"of the same scene moved a little {alike.count(True) / len(alone):.4f} (n {len(alone)})"
+    )
+
+
+def same_scene(one: int, other: int) -> bool:
+    """Whether two pictures of the web show the same shape, colour, size and ground."""
+    scenes = OneShape("train", SIDE, length=max(one, other) + 1).scenes(torch.tensor([one, other]))
+    parts = (getattr(scenes, name) for name in ("shape", "colour", "size", "background"))
+    return all(bool((part[0] == part[1]).all()) for part in parts)
 
 
 def rows(folder: Path) -> list[dict]:

@@ -225,7 +225,7 @@ def scorer_named(name: str, device: str = "auto") -> tuple[Scorer, int]:
     system = load(name, precision="fp32", device=device)
     if not isinstance(system, CLIP):
         raise UsageError(f"'{name}' holds a {type(system).__name__}, which does not score; give a CLIP.")
-    return system, max(system.config.network.vision.size)
+    return system, max(system.size)
 
 
 def _dropped(error: Unavailable | PictureError) -> dict[str, Any]:
