@@ -1,7 +1,8 @@
 """Modules that PyTorch pickled whole (``torch.save(module, "x.pkl")``): their tensors, without their code.
 
-Such a file names the classes of its objects, and loading it would import and run them. Here names are
-resolved to tensors, plain containers and inert records alone.
+Such a file names the classes of its objects; loading it would import and run them, and
+``torch.load(weights_only=True)`` refuses it. Here names are resolved to tensors, plain containers and inert
+records alone.
 """
 
 from __future__ import annotations
