@@ -97,14 +97,14 @@ def test_no_joins_what_to_avoid(top, run):
     assert apart(a, b) == 0
 
 
-@pytest.mark.parametrize(("stylize", "guidance"), [(100, 7.5), (400, 4.25), (0, 1 + 6.5 * 2 ** (1 / 3))])
-def test_stylize_divides_guidance(top, stylize, guidance):
+def test_stylize_divides_guidance_and_asks_for_beauty(top):
     system = load(top / "sd", precision="fp32", device="cpu")
-    request = styled(Generate(), stylize, system)
-    assert request.guidance == pytest.approx(guidance)
-    assert request.aesthetic is None
-    fine = load(refiner(top / f"fine-{stylize}"), precision="fp32", device="cpu")
-    assert styled(Generate(), stylize, fine).aesthetic == pytest.approx(6 + (stylize - 100) / 300)
+    for stylize, guidance in [(100, 7.5), (400, 4.25), (0, 1 + 6.5 * 2 ** (1 / 3))]:
+        request = styled(Generate(), stylize, system)
+        assert request.guidance == pytest.approx(guidance)
+        assert request.aesthetic is None
+    fine = load(refiner(top / "beauty"), precision="fp32", device="cpu")
+    assert styled(Generate(), 1000, fine).aesthetic == pytest.approx(9)
 
 
 def test_stylize_is_refused_where_it_means_nothing(top):

@@ -31,28 +31,30 @@ def answer(system, request):
     return last.pixels / 2 + 0.5
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["eps", "v"])
-def folder(request, tmp_path_factory):
-    return stable_diffusion(tmp_path_factory.mktemp("sd") / "model", request.param, 12)
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Stable Diffusion 1 and 2, which predict eps and v."""
+    top = tmp_path_factory.mktemp("sd")
+    return {version: stable_diffusion(top / str(version), version, 12) for version in (1, 2)}
 
 
 @pytest.mark.parametrize(
-    ("solver", "strength"), [("ddim", 0.5), ("euler", 0.7), ("euler", 1.0), ("dpmpp_2m", 0.8)]
+    ("version", "solver", "strength"), [(1, "euler", 1.0), (1, "dpmpp_2m", 0.8), (2, "ddim", 0.5)]
 )
-def test_image_to_image(folder, solver, strength):
+def test_image_to_image(folders, version, solver, strength):
+    folder = folders[version]
     pipe = opened(folder, StableDiffusionImg2ImgPipeline)
     pipe.scheduler = scheduler(folder, solver)
-    want = theirs(pipe, **THEIRS, image=PHOTOS / 2 + 0.5, strength=strength, num_inference_steps=6)
+    want = theirs(pipe, **THEIRS, image=PHOTOS / 2 + 0.5, strength=strength, num_inference_steps=4)
     system = LDM.from_diffusers(folder)
-    request = {**OURS, "images": PHOTOS, "prompt": PROMPTS[0], "steps": 6, "solver": solver}
+    request = {**OURS, "images": PHOTOS, "prompt": PROMPTS[0], "steps": 4, "solver": solver}
     mine = answer(system, Vary(**request, strength=strength))
     assert apart(mine, want) <= TOLERANCE
-    assert apart(mine, answer(system, Vary(**request, strength=0.34))) > 5 * TOLERANCE
-    assert apart(mine, answer(system, Vary(**request | {"images": -PHOTOS}, strength=strength))) > TOLERANCE
+    assert apart(mine, answer(system, Vary(**request, strength=0.25))) > 5 * TOLERANCE
 
 
-def test_variations_of_one_picture_are_many(folder):
-    system = LDM.from_diffusers(folder)
+def test_variations_of_one_picture_are_many(folders):
+    system = LDM.from_diffusers(folders[2])
     many = answer(system, Vary(seed=5, count=3, images=PHOTOS[:1], steps=2, solver="ddim"))
     alone = answer(system, Vary(seed=7, count=1, images=PHOTOS[:1], steps=2, solver="ddim"))
     assert apart(many[2:], alone) <= 1e-4
@@ -71,14 +73,16 @@ def test_inpainting(tmp_path, strength):
         height=40,
         width=56,
         strength=strength,
-        num_inference_steps=5,
+        num_inference_steps=3,
     )
     system = LDM.from_diffusers(folder)
     assert system.can == (Edit,)
-    request = {**OURS, "images": PHOTOS, "prompt": PROMPTS[0], "steps": 5, "strength": strength}
+    request = {**OURS, "images": PHOTOS, "prompt": PROMPTS[0], "steps": 3, "strength": strength}
     mine = answer(system, Edit(**request, mask=MASK, keep=False))
     assert apart(mine, want) <= TOLERANCE
-    assert apart(mine, answer(system, Edit(**request, mask=1 - MASK, keep=False))) > 5 * TOLERANCE
+    if strength < 1:
+        assert apart(mine, answer(system, Edit(**request, mask=1 - MASK, keep=False))) > 5 * TOLERANCE
+        return
     kept = answer(system, Edit(**request, mask=MASK))
     torch.testing.assert_close(kept * (1 - MASK), (PHOTOS / 2 + 0.5) * (1 - MASK), rtol=0, atol=0)
     assert apart(kept * MASK, mine * MASK) == 0
@@ -92,11 +96,11 @@ def test_upscaling(tmp_path):
     folder = upscaler(tmp_path / "x4")
     small = PHOTOS[:, :, :12, :20] / 2 + 0.5
     pipe = opened(folder, StableDiffusionUpscalePipeline)
-    want = theirs(pipe, **THEIRS, image=small / 2 + 0.5, num_inference_steps=4, noise_level=7)
+    want = theirs(pipe, **THEIRS, image=small / 2 + 0.5, num_inference_steps=2, noise_level=7)
     system = LDM.from_diffusers(folder)
     assert system.can == (Upscale,)
     assert (system.config.steps, system.config.guidance) == (75, 9.0)
-    request = {**OURS, "images": small, "prompt": PROMPTS[0], "steps": 4}
+    request = {**OURS, "images": small, "prompt": PROMPTS[0], "steps": 2}
     mine = answer(system, Upscale(**request, noise=7))
     assert mine.shape == (2, 3, 48, 80)
     assert apart(mine, want) <= TOLERANCE

@@ -39,12 +39,12 @@ def finer(fine):
     return opened(fine, StableDiffusionXLImg2ImgPipeline)
 
 
-OURS = {"prompt": PROMPTS, "height": 40, "width": 56, "steps": 5, "guidance": 4.0}
+OURS = {"prompt": PROMPTS, "height": 40, "width": 56, "steps": 2, "guidance": 4.0}
 THEIRS = {
     "prompt": list(PROMPTS),
     "height": 40,
     "width": 56,
-    "num_inference_steps": 5,
+    "num_inference_steps": 2,
     "guidance_scale": 4.0,
 }
 
@@ -76,8 +76,8 @@ def test_sizes_and_crops(pipe, system):
 
 def test_the_folders_own_defaults(pipe, system):
     assert (system.config.steps, system.config.guidance, system.config.solver) == (50, 5.0, "euler")
-    want = theirs(pipe, prompt=list(PROMPTS), num_inference_steps=3, height=40, width=56)
-    assert apart(picture(system, prompt=PROMPTS, steps=3), want) <= TOLERANCE
+    want = theirs(pipe, prompt=list(PROMPTS), num_inference_steps=1, height=40, width=56)
+    assert apart(picture(system, prompt=PROMPTS, steps=1), want) <= TOLERANCE
 
 
 def test_an_empty_negative_prompt_may_be_read(tmp_path):
@@ -86,7 +86,7 @@ def test_an_empty_negative_prompt_may_be_read(tmp_path):
     assert apart(picture(LDM.from_diffusers(folder), **OURS), want) <= TOLERANCE
 
 
-@pytest.mark.parametrize("strength", [0.5, 1.0])
+@pytest.mark.parametrize("strength", [0.7])
 def test_refiner(fine, finer, strength):
     """Image to image, with the aesthetic scores 6 and 2.5."""
     told = {k: v for k, v in THEIRS.items() if k not in ("height", "width")}
@@ -101,7 +101,7 @@ def test_aesthetic_score(fine, finer):
     told = {k: v for k, v in THEIRS.items() if k not in ("height", "width")}
     ours = LDM.from_diffusers(fine)
     noise = Rng.sampling(7, 2).normal(4, 10, 14)
-    finer.scheduler.set_timesteps(5)
+    finer.scheduler.set_timesteps(2)
     loud = noise * finer.scheduler.init_noise_sigma
     want = theirs(finer, **told, image=loud, denoising_start=0.001, aesthetic_score=9.0)
     answer = picture(ours, **OURS, aesthetic=9.0)
@@ -109,18 +109,18 @@ def test_aesthetic_score(fine, finer):
     assert apart(answer, picture(ours, **OURS)) > 5 * TOLERANCE
 
 
-@pytest.mark.parametrize("at", [0.4, 0.6])
+@pytest.mark.parametrize("at", [0.5])
 def test_base_and_refiner_in_turn(folder, pipe, fine, finer, at):
-    told = {k: v for k, v in THEIRS.items() if k not in ("height", "width")} | {"num_inference_steps": 10}
+    told = {k: v for k, v in THEIRS.items() if k not in ("height", "width")} | {"num_inference_steps": 4}
     generators = [torch.Generator().manual_seed(7 + i) for i in range(2)]
     half = pipe(
-        **THEIRS | {"num_inference_steps": 10}, generator=generators, denoising_end=at, output_type="latent"
+        **THEIRS | {"num_inference_steps": 4}, generator=generators, denoising_end=at, output_type="latent"
     )
     want = theirs(finer, **told, image=half.images, denoising_start=at)
     both = LDM.from_diffusers(folder).refined(LDM.from_diffusers(fine), at)
-    answer = picture(both, **OURS | {"steps": 10})
+    answer = picture(both, **OURS | {"steps": 4})
     assert apart(answer, want) <= TOLERANCE
-    assert apart(answer, picture(LDM.from_diffusers(folder), **OURS | {"steps": 10})) > 3 * TOLERANCE
+    assert apart(answer, picture(LDM.from_diffusers(folder), **OURS | {"steps": 4})) > 3 * TOLERANCE
 
 
 def test_controls(system):
@@ -130,8 +130,6 @@ def test_controls(system):
         "seed": picture(system, **OURS, seed=9),
         "prompt": picture(system, **OURS | {"prompt": ("a blue square", "a dog")}),
         "negative": picture(system, **OURS, negative="red"),
-        "steps": picture(system, **OURS | {"steps": 7}),
-        "dpmpp_2m": picture(system, **OURS, solver="dpmpp_2m"),
     }
     for name, other in others.items():
         assert apart(base, other) > 5 * TOLERANCE, name

