@@ -292,8 +292,8 @@ _LAPTOP = AdaINConfig(
     layer="relu3_1",
     style_layers=("relu1_1", "relu2_1", "relu3_1"),
     style_weight=2.0,
-    pixel_weight=8.0,
-    optim=OptimConfig(kind="muon", lr=3e-3, clip=1.0, warmup=20, decay=0.5),
+    pixel_weight=10.0,
+    optim=OptimConfig(kind="muon", lr=6e-3, clip=1.0, warmup=20, decay=0.5),
 )
 AdaIN.presets = {
     "laptop": Preset(_LAPTOP, data="stylings", size=64, train=TrainConfig(steps=1400, batch=8, ema=0.99)),
