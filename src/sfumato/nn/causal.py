@@ -72,14 +72,18 @@ class Causal(nn.Module):
         """States of the places of ``x``, which follow upon those in the cache; the cache then holds both."""
         start = 0 if cache is None else cache.length
         end = start + x.shape[1]
+        masks = {pattern: self._mask(pattern, start, end).to(x) for pattern in set(self.config.patterns)}
         for i, block in enumerate(self.blocks):
             pattern = self.config.patterns[i % len(self.config.patterns)]
-            allowed = look_back(pattern, self.before, *self.grid, self.config.kernel)[start:end, :end]
-            mask = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf")).to(x)
-            x = block(x, mask, None if cache is None else functools.partial(cache.add, i))
+            x = block(x, masks[pattern], None if cache is None else functools.partial(cache.add, i))
         if cache is not None:
             cache.length = end
         return normalised(x)
+
+    def _mask(self, pattern: Pattern, start: int, end: int) -> Float[Tensor, "l s"]:
+        """What is added to the scores of some places with all up to the last of them."""
+        allowed = look_back(pattern, self.before, *self.grid, self.config.kernel)[start:end, :end]
+        return torch.zeros(allowed.shape).masked_fill_(~allowed, float("-inf"))
 
 
 class _Block(nn.Module):
