@@ -239,12 +239,14 @@ def test_what_is_no_lora_for_this_model_is_refused(one, xl, tmp_path):
     made = updates(opened(one).unet, ("to_k",))
     good = named(made, "unet.{}", ".lora_A.weight", ".lora_B.weight")
 
-    def take(tensors, folder=one):
+    system, other = LDM.from_diffusers(one), LDM.from_diffusers(xl)
+
+    def take(tensors, system=system):
         save_file(tensors, file)
-        LDM.from_diffusers(folder).take(Additions(loras=((file, 1.0),)))
+        system.take(Additions(loras=((file, 1.0),)))
 
     with pytest.raises(DataError, match="made for another model"):
-        take(good, xl)
+        take(good, other)
     name = next(n.removesuffix(".lora_A.weight") for n in good if n.endswith("attn2.to_k.lora_A.weight"))
     with pytest.raises(DataError, match=r"changes 'unet.*to_k' by a matrix of \(12, 5\), but there it has"):
         take({f"{name}.lora_A.weight": torch.ones(2, 5), f"{name}.lora_B.weight": torch.ones(12, 2)})

@@ -38,9 +38,7 @@ def folders(tmp_path_factory):
     return {version: stable_diffusion(top / str(version), version, 12) for version in (1, 2)}
 
 
-@pytest.mark.parametrize(
-    ("version", "solver", "strength"), [(1, "euler", 1.0), (1, "dpmpp_2m", 0.8), (2, "ddim", 0.5)]
-)
+@pytest.mark.parametrize(("version", "solver", "strength"), [(1, "euler", 1.0), (2, "dpmpp_2m", 0.5)])
 def test_image_to_image(folders, version, solver, strength):
     folder = folders[version]
     pipe = opened(folder, StableDiffusionImg2ImgPipeline)

@@ -140,9 +140,11 @@ def test_what_we_export_gives_the_same_picture(folder, system, fine, tmp_path):
     want = picture(system, **OURS)
     assert apart(theirs(opened(tmp_path / "new", StableDiffusionXLPipeline), **THEIRS), want) <= TOLERANCE
     LDM.from_diffusers(fine).to_diffusers(tmp_path / "fine")
-    again = LDM.from_diffusers(tmp_path / "fine")
-    assert apart(picture(again, **OURS), picture(LDM.from_diffusers(fine), **OURS)) == 0
-    opened(tmp_path / "fine", StableDiffusionXLImg2ImgPipeline)
+    again, first = (LDM.from_diffusers(place) for place in (tmp_path / "fine", fine))
+    torch.testing.assert_close(again.state_dict(), first.state_dict(), rtol=0, atol=0)
+    assert again.config.network.levels == first.config.network.levels
+    assert (again.config.text, again.config.scheduler) == (first.config.text, first.config.scheduler)
+    assert opened(tmp_path / "fine", StableDiffusionXLImg2ImgPipeline).config.requires_aesthetics_score
 
 
 def test_what_a_model_is_not_told_is_refused(system):

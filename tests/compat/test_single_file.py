@@ -58,7 +58,7 @@ def made(tmp_path_factory):
 @torch.no_grad()
 def picture(system):
     """With everything it can be told."""
-    request = {"count": 2, "seed": 3, "prompt": "a red circle!", "negative": "stars", "steps": 2}
+    request = {"count": 2, "seed": 3, "prompt": "a red circle!", "negative": "stars", "steps": 1}
     photo = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(4)) * 2 - 1
     if Edit in system.can:
         asked = Edit(**request, images=photo, mask=(photo[:, :1] > 0).float(), keep=False)
@@ -86,13 +86,13 @@ def test_a_file_is_the_folder_it_was_made_of(made, name):
     assert {n: t.encode(["a red!"]).tokens.tolist() for n, t in found.tokenizers.items()} == {
         n: t.encode(["a red!"]).tokens.tolist() for n, t in wanted.tokenizers.items()
     }
-    if name in ("inpainting", "xl"):
+    if name == "xl":
         a, b = picture(LDM.from_diffusers(folder).eval()), picture(load(file, precision="fp32", device="cpu"))
         assert (a - b).abs().max() <= 2 / 255
         assert (a[0] - a[1]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", ["one", "xl"])
 def test_diffusers_converts_our_files(made, name):
     folder, file = made(name)
     given = load_file(file)
@@ -121,7 +121,7 @@ def test_diffusers_converts_our_open_clip(made, name, part):
         torch.testing.assert_close(same[key.removeprefix("text_model.")], tensor, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", ["1.5", "XL", "upscaler"])
 def test_published_names_go_there_and_back(name):
     """Without memory: all 686 tensors of Stable Diffusion's U-Net, 1680 of SDXL's."""
     shape = read_unet_condition(PUBLISHED[name], "unet")
@@ -199,7 +199,7 @@ def test_a_pickle_that_runs_code_runs_none(made, tmp_path, capsys):
 
 
 def test_exporting_a_single_file(made, tmp_path):
-    folder, file = made("xl")
+    folder, file = made("refiner")
     assert run("export", folder, tmp_path / "new" / "xl.safetensors") == 0
     torch.testing.assert_close(
         load_file(tmp_path / "new" / "xl.safetensors"), load_file(file), rtol=0, atol=0
