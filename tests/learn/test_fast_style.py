@@ -1,4 +1,4 @@
-"""A fast style takes photographs it never saw in one pass as far as a search of some fifteen closures does."""
+"""A fast style takes unseen photographs in one pass as far as some fifteen closures of a search do."""
 
 from __future__ import annotations
 
