@@ -163,7 +163,7 @@ def test_shaking_keeps_the_word_and_follows_the_pictures_own_chance():
     middle = (moved.amin((1, 2, 3)) + moved.amax((1, 2, 3))) / 2
     assert (border > middle[:, None]).float().mean() > 0.97, "no word is cut"
     high = (moved < middle[:, None, None, None]).any(3).sum(2)[:, 0].float()
-    assert high.min() <= 13
+    assert high.min() <= 11
     assert high.max() >= 20, "some are cut closer"
     assert torch.allclose(shaken(paper, Rng.training(0, 0, range(64)), 0.0), paper, atol=1e-5)
 

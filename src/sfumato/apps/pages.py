@@ -22,7 +22,7 @@ ASKED = 6
 """Words, the widest of a page, that decide which way up it is."""
 LIKELIER = 1.2
 """How many times more confident the words must be on average, turned by 180 degrees, for a page to be turned:
-measured on the shipped reader, no page of six words is then taken wrongly, and 1 of 80 single words is."""
+with the shipped reader no page of six words is then taken wrongly, but 1 of 50 single words is (n = 400)."""
 FAINTEST = 1e-12
 """Least confidence, so that its logarithm is finite."""
 RED, BLUE = (190, 50, 40), (30, 70, 160)

@@ -39,12 +39,12 @@ SHAKES = 9
 """Random numbers that decide how a picture is shaken."""
 TURN, SLANT = 0.06, 0.35
 """Tangents of the most that a picture is turned, and that its letters lean."""
-ROOM = 0.05
-"""Paper that is added on either side, of half the frame's width."""
+ROOM, WIDER = 0.05, 0.1
+"""Logarithm of how much wider the frame becomes, so that what leans has room, and how much that varies."""
 RIGHT, DOWN = 0.04, 0.05
 """Shifts, of half the frame's width and height."""
 CLOSE, CLOSER = 1.25, 0.2
-"""Side of a frame that is cut close, as by scissors, in sides of its ink, and how much that varies."""
+"""Height of a frame that is cut close, as by scissors, in heights of its ink, and how much that varies."""
 TONE, GAIN = 0.3, 0.8
 """How much lighter or darker a picture becomes, and the logarithm of its contrast."""
 
@@ -223,18 +223,15 @@ def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, 
     chance = (2 * torch.special.ndtr(rng.normal(SHAKES)) - 1).to(x.device) * much
     height, width = x.shape[2:]
     turn, slant, right, down, wide, high, fade, ink, soft = chance.unbind(1)
+    low, top = _reach(x)
     matrix = torch.zeros(len(x), 2, 3, device=x.device)
+    matrix[:, 0, 0] = (WIDER * (wide + slant.abs()) + ROOM * much).exp()
+    close = (top - low) / 2 * (CLOSE + CLOSER * down)
+    matrix[:, 1, 1] = torch.lerp(torch.ones_like(high), close, high.abs())
     matrix[:, 0, 1] = (SLANT * slant + TURN * turn) * height / width
     matrix[:, 1, 0] = -TURN * turn * width / height
-    room = matrix[:, 0, 1].abs() + ROOM * much  # for what leans
-    for axis, (cut, shift, most, space) in enumerate(
-        ((wide, right, RIGHT, room), (high, down, DOWN, room * 0))
-    ):
-        first, last = _reach(x, axis)
-        closely = (2 * cut.abs()).clamp(max=1)
-        close = (last - first) / 2 * (CLOSE + CLOSER * shift)
-        matrix[:, axis, axis] = torch.lerp(torch.ones_like(close), close, closely) + space
-        matrix[:, axis, 2] = closely * (first + last) / 2 + most * shift
+    matrix[:, 0, 2] = RIGHT * right
+    matrix[:, 1, 2] = high.abs() * (top + low) / 2 + DOWN * down
     grid = affine_grid(matrix, list(x.shape), align_corners=False)
     x = grid_sample(x.float(), grid, padding_mode="border", align_corners=False)
     x = torch.lerp(
@@ -244,16 +241,14 @@ def shaken(x: Float[Tensor, "b c h w"], rng: Rng, much: float) -> Float[Tensor, 
     return (x * gain[:, None, None, None] + tone[:, None, None, None]).clamp(-1, 1)
 
 
-def _reach(x: Float[Tensor, "b c h w"], axis: int) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Where dark ink begins and ends, from -1 to 1: from the left (axis 0) or from above (axis 1)."""
-    tones = x.mean(1)
-    paper = tones.flatten(1).median(1).values[:, None]
-    dark = tones.amin(1 + axis)
-    inked = dark < (dark.amin(1, keepdim=True) + paper) / 2
-    places = torch.arange(dark.shape[1], device=x.device)
-    first = torch.where(inked, places, dark.shape[1]).amin(1)
-    last = torch.where(inked, places, -1).amax(1) + 1
-    return 2 * first / dark.shape[1] - 1, 2 * last / dark.shape[1] - 1
+def _reach(x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Where dark ink begins and ends from above to below, from -1 to 1."""
+    dark = x.mean(1).amin(2)
+    inked = dark < (dark.amin(1, keepdim=True) + x.mean(1).flatten(1).median(1, keepdim=True).values) / 2
+    rows = torch.arange(x.shape[2], device=x.device)
+    first = torch.where(inked, rows, x.shape[2]).amin(1)
+    last = torch.where(inked, rows, -1).amax(1) + 1
+    return 2 * first / x.shape[2] - 1, 2 * last / x.shape[2] - 1
 
 
 _LETTERS = {
@@ -285,7 +280,7 @@ _LAPTOP = HTRConfig(
     shake=0.5,
     optim=OptimConfig("muon", lr=3e-3, betas=(0.9, 0.99), clip=5.0, warmup=50, decay=0.5),
 )
-_TRAIN = TrainConfig(steps=2400, batch=32, ema=0.998)
+_TRAIN = TrainConfig(steps=2000, batch=32, ema=0.998)
 AttentionHTR.presets = {
     "laptop": Preset(_LAPTOP, data="handwriting", size=32, train=_TRAIN),
     "no-tps": Preset(
