@@ -15,11 +15,10 @@ from torch import Tensor
 import sfumato
 from sfumato.data.shapes import Shapes
 from sfumato.data.shapes.scene import COLOURS, SHAPES
-from sfumato.metrics.retrieval import recall_at
+from sfumato.metrics.retrieval import POOL, recall_at
+from sfumato.metrics.retrieval import pools as different
 from sfumato.systems.text.clip import CLIP
 
-POOL = 128
-"""Pictures and captions among which each must find its own."""
 SEED = 1000
 """Of the scenes: far from those of training."""
 LABELS = [
@@ -45,25 +44,12 @@ class Found:
 @torch.no_grad()
 def measure(model: CLIP, split: str, pools: int = 8, level: str = "full", *, shuffled: bool = False) -> Found:
     """Retrieval within pools of scenes with different captions, and zero-shot names of single objects."""
-    scenes = Shapes(split, model.size[0], levels={level: 1.0}, seed=SEED, length=pools * POOL * 4)
-    found = [retrieved(model, batch, shuffled) for batch in different(scenes, pools)]
+    scenes = Shapes(split, model.size[0], levels={level: 1.0}, seed=SEED, length=pools * POOL * 8)
+    found = [retrieved(model, pool, shuffled) for pool in different(scenes, pools * POOL)]
     text, image = (sum(side) / len(found) for side in zip(*found, strict=True))
     single = Shapes(split, model.size[0], objects=(1,), levels={level: 1.0}, seed=SEED, length=pools * POOL)
     right = [named(model, single, rows) for rows in torch.arange(len(single)).split(POOL)]
     return Found(text, image, pools * POOL, torch.cat(right).float().mean().item(), len(single))
-
-
-def different(scenes: Shapes, pools: int) -> list[tuple[Tensor, list[str]]]:
-    """Pools in which no two captions are equal."""
-    out, first = [], 0
-    for _ in range(pools):
-        kept: dict[str, int] = {}
-        while len(kept) < POOL:
-            [caption] = scenes.batch(torch.tensor([first]))["caption"]
-            kept.setdefault(caption, first)
-            first += 1
-        out.append((scenes.batch(torch.tensor(list(kept.values())))["image"], list(kept)))
-    return out
 
 
 def retrieved(model: CLIP, pool: tuple[Tensor, list[str]], shuffled: bool) -> tuple[float, float]:

@@ -28,8 +28,10 @@ from sfumato.core.request import (
     Caption,
     Complete,
     Edit,
+    Embeddings,
     Generate,
     Images,
+    Imagine,
     Invert,
     Mix,
     Progress,
@@ -222,11 +224,17 @@ def score(system: System[Any], data: Dataset, rows: range) -> Score:
     return Score(seed=SEED + rows.start, count=len(rows), images=images, texts=("a red circle", "plain"))
 
 
+def imagine(system: System[Any], data: Dataset, rows: range) -> Imagine:
+    prompts = ("a red circle", "two objects on a white background", "plain")[rows.start : rows.stop]
+    return Imagine(seed=SEED + rows.start, count=len(rows), prompt=prompts, guidance=2.0, steps=3)
+
+
 Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
     Caption: caption,
     Complete: complete,
     Generate: generate,
+    Imagine: imagine,
     Invert: invert,
     Reconstruct: reconstruct,
     Score: score,
@@ -255,15 +263,25 @@ def served(system: System[Any], request: Request) -> tuple[list[Progress], Resul
     return progress, result
 
 
-ANSWERS: dict[type[Request], type[Result]] = {Caption: Text, Score: Ranking, Walk: Video}
+ANSWERS: dict[type[Request], type[Result]] = {
+    Caption: Text,
+    Imagine: Embeddings,
+    Score: Ranking,
+    Walk: Video,
+}
 """What answers a request that does not ask for pictures."""
 
 
 def values(result: Result) -> Tensor:
     """What an answer says, in numbers."""
-    if isinstance(result, Text):
-        return torch.tensor(result.confidence)
-    return result.scores if isinstance(result, Ranking) else result.pixels
+    match result:
+        case Ranking():
+            return result.scores
+        case Embeddings():
+            return result.vectors
+        case Text():
+            return torch.tensor(result.confidence)
+    return result.pixels
 
 
 def pictures(
@@ -337,8 +355,8 @@ def test_every_task_is_served_by_progress_and_one_result(case, model):
 
 def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
     """As many pictures as were asked for, with the dataset's channels and size, or a multiple of it."""
-    if isinstance(request, Score):
-        assert pixels.shape == (request.count, len(request.texts))
+    if isinstance(request, Score | Imagine):
+        assert len(pixels) == request.count
         return
     if isinstance(request, Caption):
         assert pixels.shape == (request.count,)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sfumato.core.generate import Generate
     from sfumato.core.request import (
         Edit,
+        Embeddings,
         Images,
+        Imagine,
         Invert,
         Mix,
         Progress,
@@ -37,9 +39,11 @@ __version__ = "0.1.0"
 __all__ = [
     "SYSTEMS",
     "Edit",
+    "Embeddings",
     "Film",
     "Generate",
     "Images",
+    "Imagine",
     "Invert",
     "Mix",
     "Pictures",
@@ -68,8 +72,8 @@ _LIVES_IN = {
     "Generate": "sfumato.core.generate",
 } | dict.fromkeys(
     (
-        *("Edit", "Images", "Invert", "Mix", "Progress", "Ranking", "Reconstruct", "Score"),
-        *("Translate", "Upscale", "Video", "Walk"),
+        *("Edit", "Embeddings", "Images", "Imagine", "Invert", "Mix", "Progress", "Ranking"),
+        *("Reconstruct", "Score", "Translate", "Upscale", "Video", "Walk"),
     ),
     "sfumato.core.request",
 )

@@ -151,6 +151,18 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
     return ImageOps.fit(image, (width, height), method=Image.Resampling.BICUBIC)
 
 
+def cover(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Scale a picture until it just covers a size, the longer side rounded down, and cut out the middle.
+
+    CLIP's preparation; ``fit`` cuts before it scales.
+    """
+    scale = max(height / image.height, width / image.width)
+    larger = (max(width, int(image.width * scale + 1e-6)), max(height, int(image.height * scale + 1e-6)))
+    left, top = (larger[0] - width) // 2, (larger[1] - height) // 2
+    box = (left, top, left + width, top + height)
+    return image.resize(larger, Image.Resampling.BICUBIC).crop(box)
+
+
 def grid(pixels: Float[Tensor, "n c h w"], columns: int | None = None, pad: int = 2) -> Image.Image:
     """Lay pictures out in rows on white; a square or nearly so unless ``columns`` is given."""
     count, channels, height, width = pixels.shape

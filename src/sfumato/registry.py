@@ -34,6 +34,7 @@ SYSTEMS = {
     "dalle": "sfumato.systems.text.dalle:DALLE",
     "clip": "sfumato.systems.text.clip:CLIP",
     "captioner": "sfumato.systems.text.captioner:Captioner",
+    "prior": "sfumato.systems.text.prior:UnclipPrior",
 }
 
 DATASETS = {

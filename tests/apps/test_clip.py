@@ -13,7 +13,7 @@ from sfumato.apps.cli import main
 from sfumato.apps.clip_search import Index
 from sfumato.apps.load import load
 from sfumato.data.shapes import Shapes
-from sfumato.images import open_image, read_settings, save_png, to_pil, to_tensor
+from sfumato.images import cover, open_image, read_settings, save_png, to_pil, to_tensor
 
 TINY = ("--steps", "1", "--batch", "4", "--precision", "fp32", "--previews", "0", "--quiet")
 FAST = ("--precision", "fp32", "--device", "cpu")
@@ -51,7 +51,7 @@ def cosines(
     run: Path, files: list[Path], texts: list[str], templates: tuple[str, ...] = ("{}",)
 ) -> torch.Tensor:
     model = load(run, precision="fp32", device="cpu")
-    pixels = [model.encode_images(to_tensor(open_image(file))[None])[0] for file in files]
+    pixels = [model.encode_images(to_tensor(cover(open_image(file), 64, 64))[None])[0] for file in files]
     return torch.stack(pixels) @ model.encode_labels(texts, templates).T
 
 
@@ -137,11 +137,62 @@ def test_an_index_of_another_model_or_a_damaged_one_is_made_anew(tmp_path):
         (("search", "x.png"), "Search where, and for what?"),
         (("search", ".", "a", "--text", "b"), "clip search takes words after the folder"),
         (("search", ".", "a", "--top", "0"), "--top must be at least 1, got 0"),
+        (("score", "x.png", "--text", "a", "--prior", "p"), "only a search imagines pictures"),
     ],
 )
 def test_what_makes_no_sense_is_refused(words, message, capsys):
     assert main(["clip", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_search_may_follow_what_a_prior_imagines(run, folder, tmp_path, capsys):
+    layers, out, own = "network.{}.layers", tmp_path / "prior", tmp_path / "own"
+    small = [word for tower in ("vision", "text") for word in (layers.format(tower), "1")]
+    data = ["--data", str(captioned(tmp_path / "captioned")), *TINY]
+    prior = [f"--clip.{word}" if word != "1" else word for word in small] + ["--network.layers", "1"]
+    train = ["train", "prior", "laptop", "--out", str(out), *data, *prior]
+    assert main([*train, "--base", str(run)]) == 65, "a CLIP of other words"
+    assert "needs a trained CLIP of its own shape" in capsys.readouterr().err
+    own_words = [f"--{word}" if word != "1" else word for word in small]
+    assert main(["train", "clip", "laptop", "--out", str(own), *data, *own_words]) == 0
+    assert main([*train[:4], str(out) + "2", *train[5:], "--base", str(own)]) == 0
+    out = Path(str(out) + "2")
+    capsys.readouterr()
+    where = ("--out", tmp_path / "out", "--top", 5)
+    told, _ = clip(capsys, "search", folder, "a red circle", *where, "--model", own, "--prior", out)
+    plain, _ = clip(capsys, "search", folder, "a red circle", *where, "--model", own)
+    assert [hit["cosine"] for hit in told["hits"]] != [hit["cosine"] for hit in plain["hits"]]
+    prior = load(out, precision="fp32", device="cpu")
+    with torch.no_grad():
+        *_, found = prior.run(sfumato.Imagine(count=1, prompt="a red circle"))
+        best = prior.clip.encode_images(to_tensor(cover(open_image(told["hits"][0]["file"]), 64, 64))[None])
+    assert told["hits"][0]["cosine"] == pytest.approx(float(found.vectors[0] @ best[0]), abs=1e-4)
+
+    wrong = ((run, out, "was trained on another CLIP"), (own, own, "is a CLIP, no prior"))
+    for model, other, message in wrong:
+        words = ["clip", "search", str(folder), "a", "--model", str(model), "--prior", str(other), *FAST]
+        assert main([*words, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+
+
+def captioned(folder: Path) -> Path:
+    """Eight pictures with captions beside them."""
+    batch = Shapes("train", 64, length=8).batch(torch.arange(8))
+    for i, (pixels, caption) in enumerate(zip(batch["image"], batch["caption"], strict=True)):
+        save_png(to_pil(pixels), folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(caption)
+    return folder
+
+
+def test_evaluate_tells_what_it_finds(run, tmp_path, capsys):
+    words = ["evaluate", str(run), "--count", "128", "--out", str(tmp_path / "out"), *FAST, "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"][0]["metric"] == "R@1 of 128, picture to caption"
+    assert told["rows"][0]["value"] < 0.2, "one step teaches little"
+    assert told["asked"]["count"] == 128
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["rows"] == told["rows"]
+    assert "sfumato clip search FOLDER" in (run / "README.md").read_text()
 
 
 def test_it_can_be_asked_from_python(run):

@@ -53,6 +53,22 @@ def test_a_caption_said_twice_is_nobodys_mistake():
     assert careless["image"] > found["image"] + 0.05
 
 
+def test_near_misses_are_more_to_tell_a_picture_from_and_each_has_its_own():
+    images, texts = pairs()
+    misses = normalize(
+        texts[:, None] + 0.3 * torch.randn(5, 2, 7, generator=torch.Generator().manual_seed(2)), dim=2
+    )
+    found = contrastive_losses(images, texts, torch.tensor(20.0), misses=misses)
+    want = 0.0
+    for i in range(5):
+        scores = 20 * torch.cat([texts, misses[i]]) @ images[i]
+        want += (scores.logsumexp(0) - scores[i]).item() / 10
+    assert found["image"].item() == pytest.approx(want, rel=1e-5)
+    alone = contrastive_losses(images, texts, torch.tensor(20.0))
+    assert found["text"].item() == pytest.approx(alone["text"].item())
+    assert found["image"] > alone["image"]
+
+
 def test_half_precision_outside_does_not_blur_the_scores():
     images, texts = pairs(40, 16)
     exact = contrastive_losses(images, texts, torch.tensor(100.0))

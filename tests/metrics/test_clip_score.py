@@ -11,11 +11,13 @@ from torch.nn.functional import normalize
 from torchmetrics.functional.retrieval import retrieval_hit_rate
 
 from sfumato.core.contrastive import Contrastive
+from sfumato.data.dataset import Facts
 from sfumato.data.shapes import Shapes
-from sfumato.metrics.clip_score import ClipScorer, clip_scores
+from sfumato.errors import DataError
+from sfumato.metrics.clip_score import ClipScorer, clip_scores, retrieval_rows
 from sfumato.metrics.features import Pixels
 from sfumato.metrics.report import evaluate
-from sfumato.metrics.retrieval import r_precision, ranks, recall_at
+from sfumato.metrics.retrieval import pools, r_precision, ranks, recall_at
 
 COLOURS = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
 
@@ -92,3 +94,52 @@ def test_the_report_of_captioned_pictures_has_the_score_with_its_control():
     assert (precision.value, precision.n, score.space) == (1.0, 40, "brightness")
     silent = evaluate(pixels, shapes, scorer=scorer, spaces=(Pixels(4),))
     assert not [row for row in silent.rows if "brightness" in row.metric], "nobody said what to show"
+
+
+class Named:
+    """Pictures of one grey level each, whose captions say which; every caption occurs twice."""
+
+    def __init__(self, length: int):
+        self.length = length
+        self.facts = Facts("named", 3, 2, 3, frozenset({"image", "caption"}))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def batch(self, indices: Tensor) -> dict[str, object]:
+        level = (indices // 2).float().view(-1, 1, 1, 1).expand(-1, 3, 2, 3)
+        return {"image": level, "caption": [f"level {int(i) // 2}" for i in indices]}
+
+
+class Exact(Brightness):
+    """Tells levels apart by directions in a plane."""
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        angle = pixels.mean((1, 2, 3)) / 1000
+        return torch.stack([angle.cos(), angle.sin()], 1)
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        angle = torch.tensor([float(text.split()[1]) for text in texts]) / 1000
+        return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def test_pools_hold_different_captions_in_random_order():
+    found = list(pools(Named(400), 130, size=50, seed=1))
+    assert [len(captions) for _, captions in found] == [50, 50]
+    for images, captions in found:
+        assert len(set(captions)) == 50
+        assert [f"level {int(level)}" for level in images.mean((1, 2, 3))] == captions
+    assert found[0][1] != sorted(found[0][1], key=lambda text: int(text.split()[1]))
+    assert next(iter(pools(Named(400), 130, size=50, seed=2)))[1] != found[0][1]
+    with pytest.raises(DataError, match="'named' has 10 different captions, but 50 are compared at a time"):
+        list(pools(Named(20), 130, size=50))
+
+
+def test_retrieval_is_told_both_ways_with_a_control_at_chance():
+    rows = {row.metric: row for row in retrieval_rows(ClipScorer(Exact(), "exact"), Named(600), 256)}
+    assert len(rows) == 4
+    for name, row in rows.items():
+        assert (row.value, row.n, row.space) == (1.0, 256, "exact")
+        assert row.control == 0.0 if "@1 " in name else row.control < 0.2
+    blind = {row.metric: row.value for row in retrieval_rows(ClipScorer(Brightness(), "b"), Named(600), 128)}
+    assert blind["R@1 of 128, picture to caption"] == 0.0, "who finds all alike finds nothing"

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from sfumato.core.contrastive import Contrastive
+from sfumato.core.contrastive import Contrastive, contrastive_losses
 from sfumato.core.request import Progress, Ranking, Score
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, OptimConfig, TrainConfig
 from sfumato.core.trainer import Trainer
 from sfumato.data.dataset import Subset
+from sfumato.data.near_misses import NearMisses
 from sfumato.data.shapes import Shapes
 from sfumato.errors import UsageError
 from sfumato.metrics.retrieval import recall_at
@@ -53,6 +54,24 @@ def test_it_learns_a_few_pairs_by_heart(small):
 @torch.no_grad()
 def recalled(model: CLIP, batch) -> float:
     return min(recall_at(model.encode_images(batch["image"]) @ model.encode_texts(batch["caption"]).T))
+
+
+def test_near_misses_come_from_the_samples_own_streams_and_are_told_from_the_caption(small):
+    model = replaced(small, misses=2)
+    assert model.prepare(SHAPES) is SHAPES
+    fields, seeds = SHAPES.batch(torch.arange(5)), [3, 4, 5, 6, 7]
+    loss = next(model.losses(Batch(fields, Rng(seeds)), 0))
+
+    near, rng = NearMisses(SHAPES.batch(torch.arange(200))["caption"]), Rng(seeds)
+    captions = fields["caption"]
+    wrong = [near.of(captions, rng.uniform().tolist(), rng.uniform().tolist()) for _ in range(2)]
+    assert all(a != b for missed in wrong for a, b in zip(missed, captions, strict=True))
+    images, texts = model.encode_images(fields["image"]), model.encode_texts(captions)
+    misses = torch.stack([model.encode_texts(missed) for missed in wrong], 1)
+    want = contrastive_losses(images, texts, model.scale, model.tokens(captions), misses)
+    assert {name: part.item() for name, part in loss.parts.items()} == pytest.approx(
+        {name: part.item() for name, part in want.items()}, rel=1e-4
+    )
 
 
 def test_the_scale_never_passes_a_hundred(small):

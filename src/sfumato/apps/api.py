@@ -19,7 +19,7 @@ from sfumato.apps.sample import Source, pictures_of
 from sfumato.apps.talk import Talk
 from sfumato.apps.train import Training
 from sfumato.core.generate import Generate
-from sfumato.core.request import Images, Ranking, Request, Text, Walk
+from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
 from sfumato.errors import SfumatoError
@@ -57,7 +57,7 @@ def ask(
     precision: Precision = "auto",
     device: str = "auto",
     quiet: bool = False,
-) -> Pictures | Film | Ranking | Text:
+) -> Pictures | Film | Ranking | Embeddings | Text:
     """Ask a model for anything it can do: ``ask(Walk(count=4), "runs/dcgan")`` gives a film.
 
     Without ``model``, the first that comes with the package and can do it. Raises ``UsageError`` if the model
@@ -71,7 +71,7 @@ def ask(
         result = asked.answer(request, report)
     if isinstance(result, Images):
         return pictures_of(asked.system, request, asked.source, result)
-    if isinstance(result, Ranking | Text):
+    if isinstance(result, Ranking | Embeddings | Text):
         return result
     frames = len(result.pixels[0])
     rows = stills(2, frames - 1, loop=False) if frames > 1 else ((0,),)

@@ -6,7 +6,7 @@ import platform
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sfumato import __version__
 from sfumato.apps import facts
@@ -18,6 +18,7 @@ from sfumato.core import durable
 if TYPE_CHECKING:
     from sfumato.apps.plan import Plan
     from sfumato.apps.watch import Watch
+    from sfumato.core.system import System
     from sfumato.core.trainer import Trainer
 
 START, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -36,7 +37,7 @@ datasets: [{data}]
 ## Use
 
 ```
-sfumato generate {prompt}--model {folder}
+sfumato {use}--model {folder}
 ```
 
 ## Training
@@ -92,7 +93,7 @@ def write(plan: Plan, trainer: Trainer, watch: Watch) -> None:
         picture=f"\n![Pictures at the end of training]({_relative(plan, watch)})\n"
         if watch.last_grid
         else "",
-        prompt='"..." ' if "caption" in trainer.system.hears else "",
+        use=_use(trainer.system),
         folder=plan.out,
         rows="\n".join(f"| {name} | {value} |" for name, value in rows),
         command=command(plan),
@@ -103,6 +104,18 @@ def write(plan: Plan, trainer: Trainer, watch: Watch) -> None:
         bibtex=f"{system.bibtex}\n\n{OURS}",
     )
     durable.write_text(plan.out / "README.md", card)
+
+
+def _use(system: System[Any]) -> str:
+    """The command that asks a system for what it is made for."""
+    task = next(iter(system.tasks)).__name__
+    if task == "Generate":
+        return 'generate "..." ' if "caption" in system.hears else "generate "
+    return USES.get(task, f"{task.lower()} PICTURES ")
+
+
+USES = {"Score": 'clip search FOLDER "..." ', "Imagine": 'clip search FOLDER "..." --prior PRIOR '}
+"""Commands of tasks that give no pictures."""
 
 
 def _relative(plan: Plan, watch: Watch) -> str:

@@ -21,6 +21,8 @@ SHOWN = 5
 def main(options: Options) -> int:
     """Do what was asked for."""
     wrong = {"score": options.labels, "classify": options.text, "search": options.text + options.labels}
+    if options.prior and options.what != "search":
+        raise UsageError(f"clip {options.what} takes no --prior; only a search imagines pictures")
     if wrong[options.what]:
         raise UsageError(
             f"clip {options.what} takes {_WORDS[options.what]}; see 'sfumato clip --help' for examples"

@@ -38,6 +38,9 @@ class Options(Choosing):
     templates: tuple[str, ...] = ()
     """Sentences around each label or text, which stands in place of {}; their vectors are averaged. By
     default texts stay alone, and labels stand in the sentences the model was made for."""
+    prior: str = ""
+    """For a search, a prior trained on the same CLIP: it imagines how a picture of the words would look, and
+    pictures near to that are found."""
     top: int = 12
     """Pictures found by a search."""
     index: Path | None = None

@@ -18,12 +18,15 @@ from sfumato import images
 from sfumato.apps import given, sheet
 from sfumato.apps.ask import Asked
 from sfumato.apps.clip_options import Options
+from sfumato.apps.load import load
 from sfumato.apps.pictures import free, slug
+from sfumato.apps.sample import answer
 from sfumato.apps.talk import counted
 from sfumato.core.contrastive import Contrastive
 from sfumato.core.durable import write_tensors
-from sfumato.core.request import Ranking, Score
+from sfumato.core.request import Embeddings, Imagine, Ranking, Score
 from sfumato.errors import UsageError
+from sfumato.systems.text.prior import UnclipPrior
 
 if TYPE_CHECKING:
     from sfumato.apps.given import Given, Part
@@ -85,8 +88,7 @@ def search(options: Options) -> int:
     index, fresh = _looked(asked, listed, Index.read(path, model), notes)
     index.write(path)
 
-    with torch.no_grad():
-        text = eyes.encode_labels([words], options.templates or ("{}",))[0].float().cpu()
+    text = _wanted(options, eyes, words)
     notes += eyes.unread([words])
     names = list(index.vectors)
     cosines = torch.stack(list(index.vectors.values())) @ text
@@ -107,6 +109,25 @@ def search(options: Options) -> int:
     return 0
 
 
+@torch.no_grad()
+def _wanted(options: Options, eyes: Contrastive, words: str) -> Float[Tensor, " d"]:
+    """The unit vector that pictures are compared with: that of the words, or of the picture they call up."""
+    if not options.prior:
+        return eyes.encode_labels([words], options.templates or ("{}",))[0].float().cpu()
+    prior = load(options.prior, precision=options.precision, device=options.device)
+    if not isinstance(prior, UnclipPrior):
+        raise UsageError(
+            f"'{options.prior}' is a {type(prior).__name__}, no prior; train one with 'sfumato train prior'"
+        )
+    if prior.clip.fingerprint != eyes.fingerprint:
+        raise UsageError(
+            f"The prior '{options.prior}' was trained on another CLIP; give that one with --model"
+        )
+    found = answer(prior, Imagine(count=1, prompt=words))
+    assert isinstance(found, Embeddings)
+    return found.vectors[0].float().cpu()
+
+
 def _looked(asked: Asked, listed: Sequence[Given], kept: Index, notes: list[str]) -> tuple[Index, int]:
     """The index of these very pictures, and how many had to be looked at."""
     state = {str(one.path): _state(one.path) for one in listed}
@@ -116,9 +137,9 @@ def _looked(asked: Asked, listed: Sequence[Given], kept: Index, notes: list[str]
     with asked.bar("looking") as report:
         for part in seen(asked, missing, notes, or_none=bool(vectors)):
             request = Score(count=len(part.given), images=part.pixels, texts=("",))
-            answer = asked.answer(request, lambda _: None)
-            assert isinstance(answer, Ranking)
-            rows = answer.images.float().cpu()
+            found = asked.answer(request, lambda _: None)
+            assert isinstance(found, Ranking)
+            rows = found.images.float().cpu()
             vectors |= {str(one.path): row for one, row in zip(part.given, rows, strict=True)}
             report((part.first + len(part.given)) / len(missing))
     ordered = {name: vectors[name] for name in state if name in vectors}
@@ -163,7 +184,7 @@ def seen(
 
     def read(path: Path) -> Tensor:
         picture = images.open_image(path, at_least=eyes.size)
-        return eyes.prepared(images.to_tensor(picture, channels)[None])[0]
+        return images.to_tensor(images.cover(picture, *eyes.size), channels)
 
     channels = asked.system.channels
     return given.parts(listed, channels, None, skipped, read=read, or_none=or_none)

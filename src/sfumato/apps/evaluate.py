@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from sfumato.apps.bar import Bar, duration
-from sfumato.apps.talk import Common, counted, table
+from sfumato.apps.talk import Common, Talk, counted, table
 from sfumato.errors import SfumatoError, UsageError
 from sfumato.registry import DATASETS
 
@@ -38,7 +39,8 @@ SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Options(Common):
-    """Measure how good a run's pictures are: distances, precision, recall, labels or captions met, copies.
+    """Measure how good a run's pictures are: distances, precision, recall, labels or captions met, copies;
+    of a CLIP, how well it finds captions and pictures.
 
     Example: sfumato evaluate runs/digits --data digits --count 600
 
@@ -100,8 +102,10 @@ def main(options: Options) -> int:
     from sfumato.apps.load import folder_of, load
     from sfumato.apps.trial import Targets
     from sfumato.core.checkpoint import RunFolder
+    from sfumato.core.contrastive import Contrastive
     from sfumato.core.generate import Generate
     from sfumato.data import open_data
+    from sfumato.metrics.clip_score import ClipScorer
     from sfumato.metrics.report import evaluate
 
     talk, folder = options.talk, folder_of(options.run)
@@ -110,14 +114,11 @@ def main(options: Options) -> int:
     system = load(folder, precision=options.precision, device=options.device)
     needs = system.needs - {"caption", "label"}  # which only training needs
     train, held = open_data(where, size=recipe.size, needs=needs), _held(where, recipe.size, needs)
-    if where not in DATASETS and held is not None and held.facts.fingerprint == train.facts.fingerprint:
-        held = None
-        talk.warn(
-            f"'{where}' is not divided into train and test, so the pictures compared with are those it "
-            "learned from; put some aside into subfolders train and test before training"
-        )
+    held = _apart(where, train, held, talk)
     start = time.monotonic()
     fresh = train if held is None else held
+    if isinstance(system, Contrastive):
+        return _retrieval(ClipScorer(system, options.run), fresh, options, folder)
     tried = _tried(system, fresh, options)
     if tried is None or Generate in system.tasks:
         pixels, asked = _pictures(system, fresh, options)
@@ -143,21 +144,58 @@ def main(options: Options) -> int:
     return 0
 
 
+def _apart(where: str, train: Dataset, held: Dataset | None, talk: Talk) -> Dataset | None:
+    """Pictures the run has not seen, unless they are those of training under another name."""
+    if where in DATASETS or held is None or held.facts.fingerprint != train.facts.fingerprint:
+        return held
+    talk.warn(
+        f"'{where}' is not divided into train and test, so the pictures compared with are those it "
+        "learned from; put some aside into subfolders train and test before training"
+    )
+    return None
+
+
+def _retrieval(scorer: ClipScorer, fresh: Dataset, options: Options, folder: Path) -> int:
+    """What a system finds that compares pictures with words: figures of its own, and no page."""
+    from sfumato.metrics.clip_score import retrieval_rows
+    from sfumato.metrics.results import to_json, to_table
+
+    with Bar("comparing", options.talk):
+        rows = retrieval_rows(scorer, fresh, options.count, seed=options.seed)
+    told = to_json(options.run, fresh.facts.name, rows) | {
+        "asked": {"count": rows[0].n, "seed": options.seed}
+    }
+    files = [_keep(told, to_table(rows), options, folder)]
+    head, *lines = to_table(rows)
+    options.talk.result(told | {"files": [str(file) for file in files]})
+    options.talk.show(table(head, lines))
+    options.talk.line(str(files[-1]))
+    return 0
+
+
 def _write(report: Report, options: Options, folder: Path) -> list[Path]:
     """The report as JSON and as a page; a run's card gets the figures too, unless they go elsewhere."""
-    from sfumato.apps import card, facts
     from sfumato.metrics import page
+
+    asked = {name: getattr(options, name) for name in ("count", "seed", "steps", "solver", "guidance")}
+    file = _keep(report.to_json() | {"asked": asked}, report.table(), options, folder)
+    shown = file.with_name("report.html")
+    shown.write_text(page.page(report), encoding="utf-8")
+    return [file, shown]
+
+
+def _keep(told: dict[str, Any], lines: Sequence[Sequence[str]], options: Options, folder: Path) -> Path:
+    """The figures as JSON, and in a run's card unless they go elsewhere."""
+    from sfumato.apps import card, facts
 
     ours = folder.is_relative_to(facts.WEIGHTS)
     out = options.out or (Path("evaluation", folder.name) if ours else folder / "evaluation")
     out.mkdir(parents=True, exist_ok=True)
-    asked = {name: getattr(options, name) for name in ("count", "seed", "steps", "solver", "guidance")}
-    told = report.to_json() | {"asked": asked}
-    (out / "report.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / "report.html").write_text(page.page(report), encoding="utf-8")
+    file = out / "report.json"
+    file.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if options.out is None and not ours and (folder / "README.md").exists():
-        card.add_figures(folder / "README.md", report.table())
-    return [out / "report.json", out / "report.html"]
+        card.add_figures(folder / "README.md", lines)
+    return file
 
 
 def _pictures(system: System[Any], fresh: Dataset, options: Options) -> tuple[Tensor, dict[str, Any]]:

@@ -58,7 +58,7 @@ def verb_of(task: type[Request]) -> str:
     >>> verb_of(Generate)
     'generate'
     """
-    return {"Invert": "project", "Score": "clip"}.get(task.__name__, task.__name__.lower())
+    return {"Invert": "project", "Score": "clip", "Imagine": "clip"}.get(task.__name__, task.__name__.lower())
 
 
 def check_can(system: System[Any], task: type[Request]) -> None:

@@ -23,9 +23,11 @@ __all__ = [
     "Caption",
     "Complete",
     "Edit",
+    "Embeddings",
     "Event",
     "Generate",
     "Images",
+    "Imagine",
     "Invert",
     "Mix",
     "Progress",
@@ -186,6 +188,18 @@ class Score(Request):
 
 
 @dataclass(frozen=True)
+class Imagine(Request):
+    """Say how a picture of some words would look to a CLIP, without making it."""
+
+    prompt: str | tuple[str, ...] = field(kw_only=True)
+    """What it shows; several prompts are taken in turn."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """How strongly to follow the prompt; 1 switches guidance off, none means the system's own default."""
+    steps: int | None = field(default=None, kw_only=True)
+    """Of the solver, for a diffusion; none means the system's own default."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run has come, with what the picture would be if it stopped now."""
 
@@ -256,7 +270,17 @@ class Text:
     notes: tuple[str, ...] = ()
 
 
-Result = Images | Video | Ranking | Text
+@dataclass(frozen=True)
+class Embeddings:
+    """Where pictures lie in a CLIP's space."""
+
+    vectors: Float[Tensor, "n d"]
+    """Of length 1."""
+    captions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+Result = Images | Video | Ranking | Embeddings | Text
 Event = Progress | Result
 
 

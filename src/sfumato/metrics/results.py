@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,13 +65,23 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without the pictures."""
-        rows = [dataclasses.asdict(row) | {"passed": row.passed} for row in self.rows]
-        return {"model": self.model, "data": self.data, "rows": rows, "warnings": list(self.warnings)}
+        return to_json(self.model, self.data, self.rows) | {"warnings": list(self.warnings)}
 
     def table(self) -> list[tuple[str, ...]]:
         """Head and lines of text: measure, value, real pictures, control, limit, n."""
-        head = ("measure", "value", "real pictures", "control", "asked", "n")
-        return [head, *(_line(row) for row in self.rows)]
+        return to_table(self.rows)
+
+
+def to_json(model: str, data: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Measures of a model on data as plain values."""
+    told = [dataclasses.asdict(row) | {"passed": row.passed} for row in rows]
+    return {"model": model, "data": data, "rows": told}
+
+
+def to_table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Measures as head and lines of text."""
+    head = ("measure", "value", "real pictures", "control", "asked", "n")
+    return [head, *(_line(row) for row in rows)]
 
 
 def _line(row: Row) -> tuple[str, ...]:

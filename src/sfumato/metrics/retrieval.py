@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sfumato.data.dataset import Dataset
+from sfumato.errors import DataError
+
+POOL = 128
+"""Pictures and captions among which each must find its own."""
 OTHERS = 99
 """Captions of other pictures among which a picture's own must come first (Xu et al. 2018, section 4)."""
 
@@ -30,6 +35,32 @@ def recall_at(scores: Float[Tensor, "n n"], k: int = 1) -> tuple[float, float]:
     own = torch.arange(len(scores), device=scores.device)
     found = [(ranks(side, own) < k).float().mean().item() for side in (scores, scores.mT)]
     return found[0], found[1]
+
+
+def pools(
+    data: Dataset, count: int, *, size: int = POOL, seed: int = 0
+) -> Iterator[tuple[Float[Tensor, "n c h w"], list[str]]]:
+    """About ``count`` examples of captioned data in random order, in pools of ``size`` different captions.
+
+    At least one pool; a ``DataError`` if the data does not fill it.
+    """
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    kept: dict[str, Tensor] = {}
+    left = max(1, count // size)
+    for rows in order.split(size):
+        batch = data.batch(rows)
+        for image, caption in zip(batch["image"], batch["caption"], strict=True):
+            kept.setdefault(caption, image)
+            if len(kept) == size:
+                yield torch.stack(list(kept.values())), list(kept)
+                kept, left = {}, left - 1
+                if not left:
+                    return
+    if left == max(1, count // size):
+        raise DataError(
+            f"'{data.facts.name}' has {len(kept)} different captions, but {size} are compared at a time; "
+            "give more captioned pictures."
+        )
 
 
 def r_precision(

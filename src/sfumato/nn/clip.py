@@ -33,6 +33,8 @@ class ClipConfig:
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
     """Of each channel in [0, 1]: pictures are shifted and scaled by them."""
+    scale: float = 1 / 0.07
+    """What cosines are multiplied by before training; it is learned."""
 
 
 class ClipNetwork(nn.Module):
@@ -48,15 +50,15 @@ class ClipNetwork(nn.Module):
         self.text = ClipText(config.text)
         self.visual_projection = nn.Linear(config.vision.width, config.dimension, bias=False)
         self.text_projection = nn.Linear(config.text.width, config.dimension, bias=False)
-        self.logit_scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))
+        self.logit_scale = nn.Parameter(torch.tensor([math.log(config.scale)]))
         for projection in (self.visual_projection, self.text_projection):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         for name, values in (("mean", config.mean), ("std", config.std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     def forward(
-        self, pixels: Float[Tensor, "b c h w"], tokens: Int[Tensor, "b l"]
-    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"], Float[Tensor, ""]]:
+        self, pixels: Float[Tensor, "b c h w"], tokens: Int[Tensor, "n l"]
+    ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "n d"], Float[Tensor, ""]]:
         """Unit vectors of pictures and texts, and the scale."""
         return self.images(pixels), self.texts(tokens), self.logit_scale.float().exp().squeeze()
 
@@ -78,16 +80,15 @@ class ClipNetwork(nn.Module):
 def covering(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c i j"]:
     """Scale pictures in [-1, 1] until they just cover a size, and cut out their middle.
 
-    CLIP's own preparation, with Pillow's rounding to grey levels: antialiased bicubic, the longer side
-    rounded down. Gradients pass the rounding as if it were none.
+    CLIP's own preparation, as ``images.cover`` does it with Pillow but for the order of the sides:
+    antialiased bicubic, rounded to grey levels. Gradients pass the rounding as if it were none.
     """
     height, width = x.shape[2:]
     if (height, width) == size:
         return x
     scale = max(size[0] / height, size[1] / width)
     larger = (max(size[0], int(height * scale + 1e-6)), max(size[1], int(width * scale + 1e-6)))
-    either = (height, larger[1]), (larger[0], width)
-    steps = (min(either, key=math.prod), larger) if larger != (height, width) else ()
+    steps = ((height, larger[1]), larger) if larger != (height, width) else ()
     for sides in steps:  # one side after the other, as Pillow does
         x = _whole_levels(interpolate(x.float(), sides, mode="bicubic", antialias=True))
     top, left = (larger[0] - size[0]) // 2, (larger[1] - size[1]) // 2

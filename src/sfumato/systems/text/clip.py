@@ -23,14 +23,19 @@ from sfumato.compat.part import Weights, fill
 from sfumato.core import parallel
 from sfumato.core.contrastive import contrastive_losses
 from sfumato.core.request import Event, Progress, Ranking, Score
+from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.bpe import learned_merges
 from sfumato.data.clip_bpe import ClipTokenizer
-from sfumato.data.dataset import Facts
+from sfumato.data.dataset import Dataset, Facts
+from sfumato.data.near_misses import NearMisses
 from sfumato.errors import UsageError
 from sfumato.nn.clip import WARMEST, ClipConfig, ClipNetwork, covering
 from sfumato.nn.clip_text import ClipTextConfig
 from sfumato.nn.vit import VitConfig
+
+HEARD = 2000
+"""Captions from which near misses are learned."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,9 @@ class CLIPConfig:
     """Merges that are learned at most."""
     templates: tuple[str, ...] = ("a photo of a {}.",)
     """Sentences around a label, unless others are asked for; their vectors are averaged."""
+    misses: int = 0
+    """Captions with one word changed, for each picture, from which it must tell its own: without them colours
+    and places tell scenes apart, and shapes are never learned."""
     optim: OptimConfig = OptimConfig(lr=5e-4, betas=(0.9, 0.98), weight_decay=0.2, warmup=2000)
     chunk: int = 64
     """Pictures looked at at a time."""
@@ -64,6 +72,7 @@ class CLIP(System[Score]):
         self.config = config
         self.tokenizer = tokenizer or ClipTokenizer.of(config.merges, config.network.text.length)
         self.network = ClipNetwork(config.network)
+        self._near = NearMisses(())
 
     @classmethod
     def fit(cls, config: CLIPConfig, facts: Facts) -> CLIPConfig:
@@ -104,11 +113,25 @@ class CLIP(System[Score]):
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """Figure 3: every picture finds its text among all, and every text its picture."""
-        tokens = self.tokenizer.encode(batch["caption"]).tokens.to(self.device)
+        captions, count = list(batch["caption"]), len(batch["caption"])
+        wrong = [text for _ in range(self.config.misses) for text in self._near_misses(captions, batch.rng)]
+        tokens = self.tokens(captions + wrong)
         images, texts, scale = self.network(batch["image"], tokens)
-        yield Loss.sum("clip", **contrastive_losses(images, texts, scale, tokens))
+        texts, *near = texts.split(count)
+        misses = torch.stack(near, 1) if near else None
+        yield Loss.sum("clip", **contrastive_losses(images, texts, scale, tokens[:count], misses))
         with torch.no_grad():
             parallel.local(self.network.logit_scale).clamp_(0, WARMEST)
+
+    def prepare(self, data: Dataset) -> Dataset:
+        """Learn from some captions which words may stand where, if near misses are asked for."""
+        if self.config.misses:
+            rows = torch.arange(min(len(data), HEARD)).split(self.config.chunk)
+            self._near = NearMisses(text for part in rows for text in data.batch(part)["caption"])
+        return data
+
+    def _near_misses(self, captions: list[str], rng: Rng) -> list[str]:
+        return self._near.of(captions, rng.uniform().tolist(), rng.uniform().tolist())
 
     # --- what others use: embeddings ---------------------------------------------------------------
 
@@ -208,18 +231,20 @@ _LAPTOP = Preset(
             vision=VitConfig(
                 size=(64, 64), patch=8, width=128, layers=5, heads=4, hidden=512, activation="gelu"
             ),
-            text=ClipTextConfig(length=44, width=128, layers=3, heads=4, hidden=512, activation="gelu"),
+            text=ClipTextConfig(length=44, width=128, layers=2, heads=4, hidden=512, activation="gelu"),
             dimension=128,
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
+            scale=50.0,  # about where long training ends: pictures and texts keep to cones of their own
         ),
         most=2048,
+        misses=2,
         templates=("a {}", "an {}"),
         optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=50, decay=0.3),
     ),
     data="shapes",
     size=64,
-    train=TrainConfig(steps=500, batch=128, ema=0.99),
+    train=TrainConfig(steps=700, batch=96, ema=0.99),
 )
 CLIP.presets = {
     "laptop": _LAPTOP,
