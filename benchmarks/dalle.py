@@ -43,11 +43,8 @@ def foretold(system: DALLE, count: int = FRESH) -> tuple[float, float]:
     codes = torch.cat([system.first_stage.tokens(part).flatten(1) for part in real.split(100)])
     ids, costs = system.tokenizer.encode(captions).tokens, []
     for rows in torch.arange(count).split(100):
-        batch = Batch({"codes": codes[rows], "ids": ids[rows]}, Rng([0] * len(rows)))
-        logits = system.network(batch["ids"], batch["codes"])[
-            :, system.config.length :, -system.network.codes :
-        ]
-        costs.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["codes"].flatten()))
+        logits = system.network(ids[rows], codes[rows])[:, system.config.length :, -system.network.codes :]
+        costs.append(torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes[rows].flatten()))
     return float(torch.stack(costs).mean()), float(perplexity(codes, system.network.codes).log())
 
 
