@@ -35,6 +35,7 @@ SYSTEMS = {
 
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
+    "shapes-in-brief": "sfumato.data.shapes.dataset:in_brief",
     "one-shape": "sfumato.data.shapes:OneShape",
     "digits": "sfumato.data.digits:Digits",
     "fashion": "sfumato.data.fashion:Fashion",
