@@ -53,7 +53,7 @@ def laplacian(y: Tensor) -> float:
 def closeness(made: Tensor, real: Tensor) -> Closeness:
     """Compare one picture, (1, 3, h, w), with the true one."""
     a, b = (255 * (luminance(x) + 1) / 2 for x in (whole_levels(made), real))
-    signal, likeness = (measure(a, b, span=255, border=BORDER).item() for measure in (psnr, ssim))
+    signal, likeness = (measure(a, b, span=255.0, border=BORDER).item() for measure in (psnr, ssim))
     return Closeness(signal, likeness, laplacian(a) / laplacian(b))
 
 

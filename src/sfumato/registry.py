@@ -46,6 +46,7 @@ SYSTEMS = {
 
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
+    "shapes-in-brief": "sfumato.data.shapes.dataset:in_brief",
     "one-shape": "sfumato.data.shapes:OneShape",
     "described-shape": "sfumato.data.shapes.retold:described_shape",
     "described-shapes": "sfumato.data.shapes.retold:described_shapes",

@@ -19,6 +19,8 @@ from sfumato.errors import UsageError, nearest
 SPLITS = ("train", "test", "held")
 MIX: Mapping[str, float] = {"full": 0.55, "short": 0.35, "descriptive": 0.1}
 """Share of each caption level by default."""
+IN_BRIEF: Mapping[str, float] = {"short": 0.7, "full": 0.2, "descriptive": 0.1}
+"""The same for a model that is to follow short captions, which leave most of a scene to it."""
 _VERSION = 1
 """To be raised whenever the same number no longer gives the same picture and caption."""
 _PAIRS = {"train": "train", "test": "train", "held": "held"}
@@ -86,3 +88,8 @@ class Shapes:
             raise IndexError(f"Shapes hold examples 0 to {self.length - 1}, got {indices.tolist()}.")
         scenes = self.scenes(indices)
         return {"image": render(scenes, self.size), "caption": self.captions(scenes), "index": indices}
+
+
+def in_brief(split: str = "train", size: int = 64, *, length: int | None = None) -> Shapes:
+    """The same scenes, most of them with short captions such as "a red circle above a blue square"."""
+    return Shapes(split, size, length=length, levels=IN_BRIEF)
