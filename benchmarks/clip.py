@@ -1,6 +1,6 @@
 """How well a CLIP of shapes finds and names scenes it has not seen, beside an untrained one and broken pairs.
 
-Example: python -m benchmarks.clip clip-shapes
+Example: python -m benchmarks.clip runs/clip-laptop
 """
 
 from __future__ import annotations

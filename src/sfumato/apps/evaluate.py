@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sfumato.metrics.features import FeatureSpace
     from sfumato.metrics.results import Findings, Report, Row
 
-SHAPES_CLIP = "clip-shapes"
-"""Scores captions of shapes."""
 SHOWN = 8
 """Examples on the page of what was made of given pictures."""
 PART = 64
@@ -66,8 +64,7 @@ class Options(Common):
     inception: Path | None = None
     """InceptionV3's weights in pytorch-fid's layout; adds the figures that may be called FID."""
     clip: str = ""
-    """A CLIP that scores how well captions are met: a run, a folder of transformers, OpenAI's file; by
-    default the one that comes along for shapes, and none for other data."""
+    """A CLIP that scores how well captions are met: a run, a folder of transformers, OpenAI's file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network."""
     device: str = "auto"
@@ -319,13 +316,11 @@ def _spaces(train: Dataset, inception: Path | None) -> tuple[FeatureSpace, ...] 
 
 def _scorer(options: Options, train: Dataset) -> ClipScorer | None:
     """The CLIP that judges captions, if the data has any."""
-    from sfumato.apps import facts
     from sfumato.apps.load import load
     from sfumato.core.contrastive import Contrastive
     from sfumato.metrics.clip_score import ClipScorer
 
-    ours = SHAPES_CLIP if train.facts.name == "shapes" and SHAPES_CLIP in facts.models() else ""
-    name = options.clip or ours
+    name = options.clip
     if not name or "caption" not in train.facts.fields:
         return None
     judge = load(name, precision="fp32", device=options.device)
