@@ -6,7 +6,8 @@ The script is the reference implementation's network at the published size, with
 depend on them), built here from the paper: VGG-19 up to conv5_1, max pooling, style from conv1_1 to conv5_1,
 content from conv4_2, torch.optim.LBFGS with its defaults. Ours runs twice: as it comes along, with the small
 network, and with VGG-19 of the same layers, so that it is seen what the network and what the code saves.
-``closures`` are timed a round, and the time of ``of`` is worked out from their median.
+``closures`` are timed a round, and the time of ``of`` is worked out from their median; what is computed once,
+as the style's matrices, is in it, so few closures make ``of`` look slower than they are.
 """
 
 from __future__ import annotations

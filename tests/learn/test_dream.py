@@ -1,10 +1,10 @@
 """Dreams of one oracle of shapes, read by another, and layers that grow as no chance makes them grow.
 
-Both oracles learned the same world, with other seeds and widths. A dream sets out from a blurred, paled part of
-a photograph and climbs the first oracle's logits of a shape, of a colour and of anything being there; the
-second, the judge, is to read both from it. The control climbs as far in as many steps, at one size and without
-shifts. It was expected to be read half as often at most; it is not so: plain ascent crosses from one of these
-two oracles to the other nearly as well.
+Both oracles learned the same world, with other seeds and widths. A dream sets out from a blurred, paled part
+of a photograph and climbs the first oracle's logits of a shape, of a colour and of anything being there; the
+second, the judge, is to read both from it. The control climbs as far in as many steps, at one size and
+without shifts. It was expected to be read half as often at most; it is not so: plain ascent crosses from one
+of these two oracles to the other nearly as well.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from sfumato.data.shapes.scene import COLOURS, SHAPES
 from sfumato.data.shapes.single import CENTRE
 from sfumato.metrics.oracle import ShapesOracle, evaluation_oracle, training_oracle
 from sfumato.systems.style.dream import Climb, Dreamer, Energy, dreamed
+
+pytestmark = [pytest.mark.learn, pytest.mark.timeout(7200)]
 
 RUNS, SIDE = 50, 64
 DREAM = Climb(octaves=4, octave_scale=1.4, steps=20, jitter=1, step=3.0, least=1)
@@ -56,7 +58,6 @@ def read(climb: Climb, starts: Tensor) -> tuple[float, float]:
     return shape_alone, both
 
 
-@pytest.mark.learn
 def test_another_oracle_reads_what_one_dreams_of():
     photos = Photos("test", SIDE, length=RUNS).batch(torch.arange(RUNS))["image"]
     starts = 0.3 * interpolate(avg_pool2d(photos, 16), (SIDE, SIDE), mode="bilinear")
@@ -67,7 +68,6 @@ def test_another_oracle_reads_what_one_dreams_of():
     assert before[1] <= 0.10
 
 
-@pytest.mark.learn
 def test_a_layer_grows_threefold_and_chance_does_not_do_it():
     """Of the network that comes along, on 8 parts of photographs it has not seen."""
     system = load("dream", precision="fp32", device="cpu")
@@ -83,6 +83,9 @@ def test_a_layer_grows_threefold_and_chance_does_not_do_it():
             return torch.stack([m.square().mean((1, 2, 3)) for m in system.maps(y, taps).values()]).sum(0)
 
     dreamt, random = ((activity(y) / activity(x)).tolist() for y in (result.pixels, (x + noise).clamp(-1, 1)))
-    print(f"times the layer's energy: dreams {min(dreamt):.1f} to {max(dreamt):.1f}, noise {max(random):.2f}")
+    beyond = [dream / noisy for dream, noisy in zip(dreamt, random, strict=True)]
+    print(
+        f"times the layer's energy: dreams {dreamt}, noise {random}; at least {min(beyond):.2f} times noise's"
+    )
     assert min(dreamt) >= 3
-    assert sum(random) / len(random) < sum(dreamt) / len(dreamt) / 2
+    assert min(beyond) >= 3

@@ -27,6 +27,8 @@ from sfumato.data.photos import open_photo
 from sfumato.images import fit, to_tensor
 from sfumato.systems.style.gatys import Gatys
 
+pytestmark = [pytest.mark.learn, pytest.mark.timeout(7200)]
+
 SIDE, CLOSURES, STRENGTH = 96, 120, 0.5
 CONTENTS = ("cat", "coffee", "temple")
 TEXTURES = {"grass": data.grass, "gravel": data.gravel, "brick": data.brick}
@@ -70,7 +72,6 @@ def painted(system: Gatys, content: Tensor, style: Tensor, **asked: object) -> T
     return result.pixels[0]
 
 
-@pytest.mark.learn
 @pytest.mark.parametrize("name", ["grass", "gravel", "brick"])
 def test_the_texture_comes_and_the_content_stays(name):
     """Controls: histogram matching, which must not do; the texture alone, which must not keep the content."""

@@ -11,6 +11,8 @@ from sfumato.data.sights import Sights
 from sfumato.nn.vgg import VGG, random_vgg
 from sfumato.systems.style.vgg import SMALL, VGGNet
 
+pytestmark = [pytest.mark.learn, pytest.mark.timeout(7200)]
+
 COUNT, FITTED, RIDGE = 3000, 3000, 1.0
 
 
@@ -26,7 +28,6 @@ def seen(net: VGG, data: Sights, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat([pooled, torch.ones(len(pooled), 1)], 1).double(), torch.cat(labels)
 
 
-@pytest.mark.learn
 def test_held_out_styles_shapes_and_photographs_are_read():
     """Control: the same network with random weights, a linear decision fitted by least squares upon it."""
     system = load("vgg-small", precision="fp32", device="cpu")

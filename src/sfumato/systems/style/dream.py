@@ -26,6 +26,8 @@ from sfumato.systems.style.vgg import SMALL, VGGNetConfig
 Energy = Callable[[Tensor], Tensor]
 """From a picture (1, 3, h, w) to the number that shall grow."""
 GREY_LEVEL = 1 / 127.5
+PUBLISHED = 1.5
+"""Mean change of a pixel at each step, in grey levels, in the notebook."""
 RATE = 12.0
 """Frames of a film a second."""
 _GUIDE, _PLACES = 256, 4096
@@ -51,8 +53,9 @@ class DreamConfig:
     """At each size."""
     jitter: int = 32
     """Most pixels by which the picture is shifted at each step, and at most half its side."""
-    step: float = 1.5
-    """Mean change of a pixel at each step, in grey levels."""
+    step: float = 0.3
+    """Mean change of a pixel at each step, in grey levels. Published is 1.5; through a small network of this
+    house that leaves nothing of the picture."""
     zoom: float = 0.05
     """Share of the picture that is left behind from one frame of a film to the next."""
 
@@ -87,10 +90,11 @@ class Dreamer(Onlooker[Dream]):
 
     @classmethod
     def looking(cls, base: VGGNetConfig) -> DreamConfig:
-        """The last layer of the last stage but one."""
+        """The last layer of the last stage but one; public networks in the published stride."""
         convs = base.network.convs
         at = max(1, len(convs) - 1)
-        return DreamConfig(base.network, base.classes, layers=(f"relu{at}_{convs[at - 1]}",))
+        step = DreamConfig.step if base.network.convention == "unit" else PUBLISHED
+        return DreamConfig(base.network, base.classes, layers=(f"relu{at}_{convs[at - 1]}",), step=step)
 
     @classmethod
     def fit(cls, config: DreamConfig, facts: Facts) -> DreamConfig:
