@@ -38,7 +38,7 @@ from sfumato.metrics.texture import (
 )
 from sfumato.systems.style.adain import AdaIN, size_of
 from sfumato.systems.style.eyes import eyes
-from sfumato.systems.style.fast import FastStyle
+from sfumato.systems.style.faststyle import FastStyle
 
 CLOSURES = 50
 """Of L-BFGS: what one pass has to reach."""

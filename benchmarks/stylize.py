@@ -26,7 +26,7 @@ from sfumato.data.photos import open_photo
 from sfumato.images import fit, to_tensor
 from sfumato.nn.vgg import VGGConfig
 from sfumato.systems.style.adain import AdaIN, AdaINConfig
-from sfumato.systems.style.fast import FastStyle, FastStyleConfig
+from sfumato.systems.style.faststyle import FastStyle, FastStyleConfig
 
 SIDE = 512
 THREADS = 2

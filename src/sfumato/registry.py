@@ -33,7 +33,7 @@ SYSTEMS = {
     "stackgan": "sfumato.systems.text.stackgan:StackGAN",
     "dfgan": "sfumato.systems.text.dfgan:DFGAN",
     "vgg": "sfumato.systems.style.vgg:VGGNet",
-    "faststyle": "sfumato.systems.style.fast:FastStyle",
+    "faststyle": "sfumato.systems.style.faststyle:FastStyle",
     "adain": "sfumato.systems.style.adain:AdaIN",
     "gatys": "sfumato.systems.style.gatys:Gatys",
     "dream": "sfumato.systems.style.dream:Dreamer",

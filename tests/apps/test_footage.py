@@ -20,7 +20,7 @@ from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.errors import DataError
 from sfumato.images import save_png, to_pil
 from sfumato.nn.image_transform import ImageTransformConfig
-from sfumato.systems.style.fast import FastStyle, FastStyleConfig
+from sfumato.systems.style.faststyle import FastStyle, FastStyleConfig
 
 CLOCK = Fraction(1, 90000)
 TIMES = (0, 3000, 9000, 12000, 15000, 33000)

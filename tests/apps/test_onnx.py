@@ -17,7 +17,7 @@ from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import Stylize
 from sfumato.errors import MissingExtraError
 from sfumato.nn.image_transform import ImageTransformConfig
-from sfumato.systems.style.fast import FastStyle, FastStyleConfig
+from sfumato.systems.style.faststyle import FastStyle, FastStyleConfig
 
 
 @pytest.fixture

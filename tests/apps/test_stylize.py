@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -200,8 +200,8 @@ def test_masks_are_read_at_the_size_of_the_pictures(files):
     mask.paste(255, (4, 0, 8, 4))
     mask.save(files / "mask.png")
     part = Part(0, (Given(files / "photo.jpg", Path("photo"), True),), torch.zeros(1, 3, 10, 40))
-    [found] = _masks([files / "mask.png"], part)
+    [found] = _masks([files / "mask.png"], part.pixels)
     assert found.shape == (1, 10, 40)
     assert (found[..., :12] == 0).all()
     assert (found[..., 28:] == 1).all()
-    assert _masks([], replace(part)) is None
+    assert _masks([], part.pixels) is None

@@ -215,7 +215,9 @@ def raise_from(args: list[str]) -> None:
 
 def test_settings_reach_every_depth():
     config = sfumato.registry.find("ddpm", sfumato.SYSTEMS, "system").presets["digits"].config
-    changed = override(config, ["--network.dropout", "0.3", "--optim.lr=0.5", "--drop", "0.2"], "ddpm digits")
+    changed = override(
+        config, ["--network.dropout", "0.3", "--optim.lr=0.5", "--drop", "0.2"], "train ddpm digits"
+    )
     assert (changed.network.dropout, changed.optim.lr, changed.drop) == (0.3, 0.5, 0.2)
     assert leaves(changed) | {"network.dropout": 0, "optim.lr": 0, "drop": 0} == leaves(config) | {
         "network.dropout": 0,
@@ -223,7 +225,7 @@ def test_settings_reach_every_depth():
         "drop": 0,
     }
     with pytest.raises(UsageError, match=r"is no setting of train ddpm digits; did you mean '--optim\.lr'"):
-        override(config, ["--optim.lrr", "3"], "ddpm digits")
+        override(config, ["--optim.lrr", "3"], "train ddpm digits")
 
 
 def test_arguments_are_parted_into_ours_and_the_system_s():
@@ -293,8 +295,8 @@ def test_a_limit_is_a_share():
 
 
 def test_what_is_true_can_be_made_false():
-    assert override(EDMConfig(clip=True), ["--no-clip"], "edm digits") == EDMConfig(clip=False)
+    assert override(EDMConfig(clip=True), ["--no-clip"], "train edm digits") == EDMConfig(clip=False)
     with pytest.raises(
         UsageError, match="'--no-clop' is no setting of train edm digits; did you mean '--no-clip'"
     ):
-        override(EDMConfig(clip=True), ["--no-clop"], "edm digits")
+        override(EDMConfig(clip=True), ["--no-clop"], "train edm digits")

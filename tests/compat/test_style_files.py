@@ -13,7 +13,7 @@ from sfumato.compat.fast_style import read_transformer
 from sfumato.core.request import Stylize
 from sfumato.errors import DataError
 from sfumato.systems.style.adain import AdaIN
-from sfumato.systems.style.fast import FastStyle
+from sfumato.systems.style.faststyle import FastStyle
 
 WIDTH, BLOCKS = 3, 2
 

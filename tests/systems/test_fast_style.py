@@ -19,7 +19,7 @@ from sfumato.errors import DataError, UsageError
 from sfumato.images import save_png, to_pil, to_tensor
 from sfumato.nn.image_transform import ImageTransformConfig
 from sfumato.systems.style.eyes import eyes
-from sfumato.systems.style.fast import FastStyle, FastStyleConfig, mosaic
+from sfumato.systems.style.faststyle import FastStyle, FastStyleConfig, mosaic
 
 FACTS = Facts("odd", 3, 40, 56, frozenset({"image"}))
 CONFIG = FastStyleConfig(

@@ -63,11 +63,7 @@ class Tiling(Adding):
 
 
 def _weighed(given: str) -> tuple[Path, float]:
-    """A file and its weight.
-
-    >>> _weighed("a.safetensors:0.5")[1], _weighed("a.safetensors")[1]
-    (0.5, 1.0)
-    """
+    """A file and its weight, 1 if none is given."""
     name, _, weight = given.rpartition(":")
     if not name:
         return _file(given), 1.0

@@ -28,7 +28,7 @@ from sfumato.errors import UsageError
 from sfumato.nn.adain import Decoder, adain, copied, reach_of, up_to
 from sfumato.nn.vgg import VGG, VGGConfig
 from sfumato.systems.style.eyes import comes_along, eyes
-from sfumato.systems.style.fast import three
+from sfumato.systems.style.faststyle import three
 from sfumato.systems.style.vgg import SMALL
 
 Work = Generator[float, None, Tensor]
