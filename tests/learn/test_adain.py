@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.learn, pytest.mark.timeout(7200)]
 
 
 RETRIEVAL, EDGES = 0.25, 0.3
-"""Less than was reached (.33, .35; chance is .025); wanted: .5 and .4, too much for a short training."""
+"""Less than was reached (.33, .35; chance is .025); wanted are .5 and .4, which need a longer training."""
 
 
 def test_the_preset_reaches_its_figures(tmp_path):

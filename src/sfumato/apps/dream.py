@@ -168,8 +168,11 @@ def told(options: Options) -> dict[str, object]:
     return said
 
 
-def help_on_settings(_: Sequence[str]) -> None:
-    """After the verb's own help: the settings of the system."""
+def help_on_settings(given: Sequence[str]) -> None:
+    """After the verb's own help, if a picture was named: the settings of the system."""
+    if len(given) < 2:
+        write("\nSettings of the system: sfumato dream photo.jpg --help\n")
+        return
     import tyro
 
     from sfumato.apps.verbs import MARKERS

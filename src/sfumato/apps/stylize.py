@@ -223,8 +223,11 @@ def told(options: Options) -> dict[str, object]:
     return said
 
 
-def help_on_settings(_: Sequence[str]) -> None:
-    """After the verb's own help: the settings of the method gatys."""
+def help_on_settings(given: Sequence[str]) -> None:
+    """After the verb's own help, if more was asked than that: the settings of the method gatys."""
+    if "--method" not in given:
+        write("\nSettings of the method gatys: sfumato stylize --method gatys --help\n")
+        return
     import tyro
 
     from sfumato.apps.verbs import MARKERS
