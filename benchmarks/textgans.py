@@ -60,6 +60,7 @@ def scenes(split: str, count: int, size: int) -> tuple[Tensor, list[str]]:
     return batch["image"], list(batch["caption"])
 
 
+@torch.no_grad()
 def drawn(system: System, captions: list[str]) -> Tensor:
     """One picture of each caption."""
     request = Generate(prompt=tuple(captions), count=len(captions), seed=FIRST_SEED)
