@@ -7,7 +7,6 @@ records alone.
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -17,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from sfumato.compat.persistent import SUFFIX, Record, inert
-from sfumato.compat.torchscript import Archived, archived_tensor, is_script
+from sfumato.compat.torchscript import archived_tensor, described_in, is_script
 from sfumato.errors import DataError
 
 
@@ -31,14 +30,7 @@ def read_module(path: Path) -> dict[str, Tensor]:
 
     A damaged archive, or one that holds no tensors, is a ``DataError``.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            [described] = [n for n in archive.namelist() if n.partition("/")[2] == "data.pkl"]
-            held = Archived(archive, described, _named).load()
-    except (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, AttributeError,
-            ValueError, KeyError, IndexError, TypeError) as error:  # fmt: skip
-        reason = str(error).split("\n")[0]
-        raise DataError(f"'{path}' is no whole module of PyTorch ({reason}); fetch it again.") from error
+    held = described_in(path, _named, "module of PyTorch")
     tensors = held.tensors() if isinstance(held, Record) else {}
     if not tensors:
         raise DataError(f"'{path}' holds no tensors; give the file with the weights of a network.")

@@ -42,19 +42,27 @@ def is_script(path: Path) -> bool:
         return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 
+def described_in(path: Path, named: Callable[[str, str], Any], what: str) -> Any:
+    """The object that an archive of PyTorch's describes, with the classes that ``named`` gives for theirs.
+
+    Raises ``DataError`` if the archive is damaged or no ``what``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            [described] = [n for n in archive.namelist() if n.partition("/")[2] == "data.pkl"]
+            return Archived(archive, described, named).load()
+    except (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, AttributeError,
+            ValueError, KeyError, IndexError, TypeError) as error:  # fmt: skip
+        reason = str(error).split("\n")[0]
+        raise DataError(f"'{path}' is no whole {what} ({reason}); fetch it again.") from error
+
+
 def read_script(path: Path) -> dict[str, Tensor]:
     """The parameters and buffers of the archive's module, as its ``state_dict`` would name them.
 
     A damaged archive, or one that holds no tensors, is a ``DataError``.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            [described] = [n for n in archive.namelist() if n.partition("/")[2] == "data.pkl"]
-            held = Archived(archive, described, _named).load()
-    except (OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, AttributeError,
-            ValueError, KeyError, IndexError, TypeError) as error:  # fmt: skip
-        reason = str(error).split("\n")[0]
-        raise DataError(f"'{path}' is no whole TorchScript archive ({reason}); fetch it again.") from error
+    held = described_in(path, _named, "TorchScript archive")
     tensors = held.tensors("") if isinstance(held, _Module) else {}
     if not tensors:
         raise DataError(f"'{path}' holds no tensors; give the file with the weights of a network.")
