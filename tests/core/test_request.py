@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from sfumato.core.request import Event, Generate, Images, Progress, in_parts
+from sfumato.core.request import Event, Generate, Images, Progress
+from sfumato.core.serving import in_parts
 from sfumato.errors import UsageError
 
 ALL = frozenset({"caption", "label"})

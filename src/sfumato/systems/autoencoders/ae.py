@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from sfumato.core.latent import walk
-from sfumato.core.request import Event, Generate, Images, Reconstruct, Request, Video, Walk, in_parts
+from sfumato.core.request import Event, Generate, Images, Reconstruct, Request, Video, Walk
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError

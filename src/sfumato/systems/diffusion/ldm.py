@@ -28,8 +28,9 @@ from sfumato.core.additions import Additions
 from sfumato.core.denoiser import Denoiser, Predicts
 from sfumato.core.durable import write_tensors
 from sfumato.core.process import Karras, Process, Spacing
-from sfumato.core.request import Edit, Event, Generate, Images, Progress, Request, Upscale, Vary, in_parts
+from sfumato.core.request import Edit, Event, Generate, Images, Progress, Request, Upscale, Vary
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Dataset, Encoded, Facts, said_of

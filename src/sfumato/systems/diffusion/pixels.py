@@ -34,9 +34,9 @@ from sfumato.core.request import (
     Request,
     Video,
     Walk,
-    in_parts,
 )
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts

@@ -17,8 +17,9 @@ from torch.nn.functional import one_hot
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.generate import in_turn
 from sfumato.core.labels import number_of
-from sfumato.core.request import Event, Generate, Images, Walk, in_parts
+from sfumato.core.request import Event, Generate, Images, Walk
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError

@@ -17,8 +17,9 @@ from torch.nn.functional import log_softmax
 
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.latent import walk
-from sfumato.core.request import Edit, Event, Generate, Images, Progress, Video, Walk, in_parts
+from sfumato.core.request import Edit, Event, Generate, Images, Progress, Video, Walk
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.data.shapes.scene import COLOURS, SHAPES

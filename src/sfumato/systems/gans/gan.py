@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sfumato.core.adversarial import Game, clip_weights, critic_loss, generator_loss, gradient_penalty
-from sfumato.core.request import Event, Generate, Images, in_parts
+from sfumato.core.request import Event, Generate, Images
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 

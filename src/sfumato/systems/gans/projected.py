@@ -18,8 +18,9 @@ from torch import Tensor
 
 from sfumato.core.adversarial import critic_loss, generator_loss
 from sfumato.core.latent import walk
-from sfumato.core.request import Event, Generate, Images, Video, Walk, in_parts
+from sfumato.core.request import Event, Generate, Images, Video, Walk
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.augment import DIFF_CHANCES, diff_augment
 from sfumato.data.dataset import Facts

@@ -23,8 +23,9 @@ from sfumato.core.adversarial import Game, PathLength, critic_loss, generator_lo
 from sfumato.core.augmentation import Augmentation, AugmentConfig
 from sfumato.core.latent import walk
 from sfumato.core.projection import ProjectionConfig, project
-from sfumato.core.request import Event, Generate, Images, Invert, Mix, Progress, Video, Walk, in_parts
+from sfumato.core.request import Event, Generate, Images, Invert, Mix, Progress, Video, Walk
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError

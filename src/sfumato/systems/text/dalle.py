@@ -18,8 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from sfumato.core.autoregressive import choose, exact
 from sfumato.core.generate import in_turn
-from sfumato.core.request import Complete, Event, Generate, Images, Progress, in_parts
+from sfumato.core.request import Complete, Event, Generate, Images, Progress
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Dataset, Encoded, Facts, said_of
 from sfumato.data.text import WordTokenizer, left_out, vocabulary_of

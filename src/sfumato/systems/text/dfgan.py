@@ -19,8 +19,9 @@ from torch.nn.functional import relu
 
 from sfumato.core.adversarial import generator_loss
 from sfumato.core.generate import in_turn
-from sfumato.core.request import Event, Generate, Images, in_parts
+from sfumato.core.request import Event, Generate, Images
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.data.text import WordTokenizer, left_out

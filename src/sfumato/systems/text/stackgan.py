@@ -20,8 +20,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
 from sfumato.core.generate import in_turn
-from sfumato.core.request import Event, Generate, Images, Progress, in_parts
+from sfumato.core.request import Event, Generate, Images, Progress
 from sfumato.core.rng import Rng
+from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.data.text import WordTokenizer, left_out
