@@ -353,7 +353,7 @@ class Interpolate(Request):
     steps: int | None = field(default=None, kw_only=True)
     """As in ``Generate``."""
     guidance: float | None = field(default=None, kw_only=True)
-    """How strongly to follow the embeddings; none, like 1, switches guidance off, so that pictures are met."""
+    """How strongly to follow the embeddings; none, like 1, is no guidance, so that pictures are met."""
 
 
 @dataclass(frozen=True)

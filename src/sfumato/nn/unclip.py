@@ -16,8 +16,8 @@ class EmbeddingDecoder(nn.Module):
     """Ramesh et al. 2022, section 2.1: CLIP's embedding of a picture is projected and added to that of the
     time, and projected into tokens that attention reads.
 
-    ``Condition.vector`` is the embedding, a unit vector, with one number more: 1 if it is told, 0 if not; in
-    place of one that is not told stands a vector that is learned.
+    ``Condition.vector`` is the embedding, a unit vector, with one number more: 1 if it is told, 0 if not. A
+    vector that is learned is added to what is told, and stands alone where nothing is.
     """
 
     def __init__(self, config: UNetConfig, dimension: int, tokens: int):
@@ -39,7 +39,7 @@ class EmbeddingDecoder(nn.Module):
         assert cond.vector is not None
         z, told = cond.vector[:, :-1], cond.vector[:, -1:]
         # Times the root of its dimension each number of a unit vector has variance 1 or so.
-        z = told * self.dimension**0.5 * z + (1 - told) * self.null
+        z = self.null + told * self.dimension**0.5 * z
         tokens = self.tokens(z).unflatten(1, (self.count, -1))
         answer: Tensor = self.unet(x, clock, Condition(vector=z, tokens=tokens))
         return answer

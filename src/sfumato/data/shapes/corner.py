@@ -34,13 +34,20 @@ class CornerShape:
     place is as random as can be and is never said, so that who knows the words alone has 2 bits to guess.
     """
 
-    def __init__(self, split: str = "train", size: int = 32, *, length: int | None = None):
+    def __init__(
+        self,
+        split: str = "train",
+        size: int = 32,
+        *,
+        length: int | None = None,
+        levels: Mapping[str, float] = SHORT,
+    ):
         if size % 2 or size < SMALLEST:
             raise UsageError(
                 f"Shapes in corners need an even number of pixels a side, {SMALLEST} or more, got {size}; "
                 "choose 32 or 64."
             )
-        self._whole = Shapes(split, 3 * size // 2, length=length, objects=(1,), levels=SHORT)
+        self._whole = Shapes(split, 3 * size // 2, length=length, objects=(1,), levels=levels)
         self.size = size
         told = self._whole.facts
         digest = hashlib.sha256(f"{_VERSION} {told.fingerprint}".encode()).hexdigest()[:16]

@@ -179,10 +179,11 @@ class Unclip(System[Request]):
     def _imagined(self, part: Generate, rows: range, rng: Rng) -> Iterator[float | Begin]:
         """A prior's embedding, and noise (section 2)."""
         given = (part.prompt,) if isinstance(part.prompt, str) else part.prompt
-        texts, z = in_turn(given, range(part.count)), None
-        for done, z in self.prior.imagine(texts, rng, self.config.prior.guidance, prior=part.prior):
+        texts, scale = in_turn(given, range(part.count)), self.config.prior.guidance
+        z = torch.empty(0)
+        for done, found in self.prior.imagine(texts, rng, scale, prior=part.prior):
+            z = found
             yield THOUGHT * done
-        assert z is not None
         yield self._begin(part, z, self._noise(part, rng), part.guided(self.config.guidance))
 
     def _varied(self, request: Vary, part: Generate, rows: range, rng: Rng) -> Iterator[float | Begin]:
@@ -347,6 +348,7 @@ def _shown(x: Tensor) -> Tensor:
 
 PREVIEW_PROMPTS = ("a red circle", "a large green star", "a small yellow triangle", "a blue cross")
 _CORNERS = UnclipPrior.presets["corners"]
+_MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.5)
 _SMALL = UNetConfig(
     widths=(32, 64, 80),
     blocks=(1,),
