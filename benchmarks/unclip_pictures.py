@@ -69,18 +69,8 @@ def uses(system: Unclip, images: Tensor, path: Path) -> None:
     changes = [made(system, TextDiff(images=first, count=1, theta=theta, **said)) for theta in shares]
     mask = torch.zeros_like(images[:1, :1])
     half = images.shape[-1] // 2
-    row, column = divmod(
-        int(
-            (first - first.median())
-            .abs()
-            .sum(1)
-            .unfold(1, half, half)
-            .unfold(2, half, half)
-            .sum((3, 4))
-            .argmax()
-        ),
-        2,
-    )
+    corners = (first - first.median()).abs().sum(1).unfold(1, half, half).unfold(2, half, half)
+    row, column = divmod(int(corners.sum((3, 4)).argmax()), 2)
     mask[..., row * half : (row + 1) * half, column * half : (column + 1) * half] = 1
     inside = [
         made(system, Edit(images=first, mask=mask, prompt=prompt, count=1, seed=SEED + i))

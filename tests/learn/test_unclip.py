@@ -6,7 +6,7 @@ import pytest
 
 import sfumato
 from benchmarks.prior import compare
-from benchmarks.unclip import changed, drawn, interpolated, painted, varied
+from benchmarks.unclip import PRIORS, changed, drawn, interpolated, painted, varied
 from sfumato.data.shapes.corner import CornerShape
 from sfumato.systems.text.unclip import Unclip
 
@@ -30,9 +30,7 @@ def test_a_prior_comes_nearer_to_the_picture_than_the_text(system, way):
 
 
 def test_pictures_show_what_words_ask_for(system):
-    joint = {
-        prior: drawn(system, "test", COUNT, prior)[:2] for prior in ("diffusion", "autoregressive", "none")
-    }
+    joint = {prior: drawn(system, "test", COUNT, prior)[:2] for prior in PRIORS}
     print(joint)
     assert joint["diffusion"][0].value >= 0.8
     assert joint["autoregressive"][0].value >= joint["diffusion"][0].value - 0.1

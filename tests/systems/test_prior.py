@@ -212,3 +212,19 @@ def test_one_stream_a_text(system):
     *_, (done, vectors) = system.imagine(["a red circle", "a star"], Rng([5, 5]), 1.0, 3)
     assert done == 1
     assert vectors.shape == (2, 12)
+
+
+def test_one_prior_may_draw_in_both_ways():
+    system = built(*WAYS.values())
+    players = system.players()
+    assert [*players] == ["diffusion", "autoregressive"]
+    prompts = ("a red circle", "a star")
+    made = {way: drawn(system, prompts, prior=way) for way in (None, *WAYS, "none")}
+    assert torch.equal(made[None], made["diffusion"])
+    assert not torch.allclose(made["diffusion"], made["autoregressive"], atol=1e-2)
+    with torch.no_grad():
+        torch.testing.assert_close(made["none"], system.clip.encode_texts(prompts).float())
+    with pytest.raises(UsageError, match="has no prior 'difusion'; did you mean 'diffusion'"):
+        drawn(system, prompts, prior="difusion")
+    with pytest.raises(UsageError, match="give it 'diffusion', 'autoregressive', or both"):
+        UnclipPrior(replace(system.config, diffusion=None, autoregressive=None))
