@@ -87,11 +87,9 @@ class UnclipPrior(System[Imagine]):
         network = replace(
             config.network, dimension=seen.dimension, tokens=seen.text.width, length=seen.text.length
         )
-        self.ways = nn.ModuleDict()
-        if config.diffusion is not None:
-            self.ways["diffusion"] = _Diffusion(network, config.diffusion)
-        if config.autoregressive is not None:
-            self.ways["autoregressive"] = _Autoregression(network, config.autoregressive)
+        one, other = config.diffusion, config.autoregressive
+        self.diffusion = None if one is None else _Diffusion(network, one)
+        self.autoregressive = None if other is None else _Autoregression(network, other)
         if not self.ways:
             raise UsageError("A prior draws in some way; give it 'diffusion', 'autoregressive', or both.")
 
@@ -111,6 +109,12 @@ class UnclipPrior(System[Imagine]):
     def players(self) -> dict[str, Player]:
         optim = self.config.optim
         return {name: Player((way.network,), optim, way.network.ends) for name, way in self.ways.items()}
+
+    @property
+    def ways(self) -> dict[str, _Diffusion | _Autoregression]:
+        """Those it has, by name; the first is taken unless another is asked for."""
+        both = {"diffusion": self.diffusion, "autoregressive": self.autoregressive}
+        return {name: way for name, way in both.items() if way is not None}
 
     @property
     def channels(self) -> int:
