@@ -5,7 +5,7 @@ and the shape their captions say, by each prior and by none; what variations kee
 text differences, interpolations, and pictures painted inside masks. All pictures are read by the evaluation
 oracle, all scenes are fresh.
 
-Example: python -m benchmarks.unclip unclip --pictures docs/pictures
+Example: python -m benchmarks.unclip unclip
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -210,16 +209,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--pictures", type=Path, help="the folder where to save the figures as pictures")
     parser.add_argument("--theta", type=float, default=0.35)
     given = parser.parse_args()
     setup()
     system = load(given.run, precision="fp32", device="cpu")
     assert isinstance(system, Unclip)
-    if given.pictures:
-        from benchmarks.unclip_pictures import save
-
-        save(system, given.pictures)
     for split in ("test", "held"):
         for way in system.prior.ways:
             data = CornerShape(split, system.config.height, levels={"full": 1.0})

@@ -1,13 +1,18 @@
 """unCLIP's figures as pictures: the importance of the prior (figure 8 of the paper), and what one does with
-embeddings of pictures (figures 3 to 6)."""
+embeddings of pictures (figures 3 to 6).
+
+Example: python -m benchmarks.unclip_pictures unclip docs/pictures
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sfumato import load
 from sfumato.apps.sheet import Cell, write_table
 from sfumato.core.request import Edit, Generate, Images, Interpolate, Request, TextDiff, Vary, Video
 from sfumato.data.shapes.corner import CornerShape
@@ -88,3 +93,19 @@ def uses(system: Unclip, images: Tensor, path: Path) -> None:
 
 def _row(pictures: Tensor, captions: tuple[str, ...] | list[str]) -> list[Cell | None]:
     return [Cell(to_pil(x), caption) for x, caption in zip(pictures, captions, strict=True)]
+
+
+def main() -> None:
+    """Write both, and say where."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run")
+    parser.add_argument("folder", type=Path)
+    given = parser.parse_args()
+    system = load(given.run, precision="fp32", device="cpu")
+    assert isinstance(system, Unclip)
+    for path in save(system, given.folder):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
