@@ -133,7 +133,7 @@ def changed(system: Unclip, source: str, target: str, theta: float, count: int) 
     pairs that training never showed."""
     unknown = set(held_out().tolist())
     numbers = [COLOURS.index(name) for name in (source, target)]
-    given, _, true = scenes("test", 40 * count, system.config.height)
+    given, _, true = scenes("test", 80 * count, system.config.height)
     fits = true.colour[:, 0] == numbers[0]
     colour, shape = [], []
     for kind, name in enumerate(SHAPES):
