@@ -209,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--count", type=int, default=256)
-    parser.add_argument("--theta", type=float, default=0.35)
+    parser.add_argument("--theta", type=float, default=0.5)
     given = parser.parse_args()
     setup()
     system = load(given.run, precision="fp32", device="cpu")
@@ -233,7 +233,7 @@ def main() -> None:
             f"place {told.place:.2f} bits of 2",
             flush=True,
         )
-    for theta in (given.theta, 0.25, 0.5, 0.0):
+    for theta in (given.theta, 0.35, 0.0):
         diff = changed(system, "red", "blue", theta, 24)
         print(f"red to blue, theta {theta}: colour {diff.colour}; shape kept {diff.shape}", flush=True)
     print(interpolated(system, given.count // 4), flush=True)

@@ -48,7 +48,7 @@ def test_variations_keep_what_is_said_and_leave_the_place_open(system):
 
 
 def test_a_text_difference_changes_the_colour_and_keeps_the_shape(system):
-    diff, still = (changed(system, "red", "blue", theta, 24) for theta in (0.35, 0.0))
+    diff, still = (changed(system, "red", "blue", theta, 24) for theta in (0.5, 0.0))
     print(diff, still)
     assert diff.colour.value >= 0.6
     assert diff.shape.value >= 0.8

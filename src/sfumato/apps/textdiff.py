@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Options(Resizing):
     """Change pictures by the difference between two texts.
 
-    Example: sfumato textdiff out/000000.png --from "a red circle" --to "a blue circle" --theta 0.35
+    Example: sfumato textdiff out/000000.png --from "a red circle" --to "a blue circle"
 
     Writes one PNG a picture, and sheet.png, which shows before and after.
     """
@@ -30,7 +30,7 @@ class Options(Resizing):
     """What the pictures show."""
     target: Annotated[str, tyro.conf.arg(name="to")] = ""
     """What they are to show."""
-    theta: float = 0.35
+    theta: float = 0.5
     """How far to go, from 0 (nothing changes) to 1; 0.25 to 0.5 is usual."""
     steps: int | None = None
     """How many steps the solver takes, each way; by default the system's own."""

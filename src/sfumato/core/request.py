@@ -366,7 +366,7 @@ class TextDiff(Request):
     """What they show."""
     target: str = field(kw_only=True)
     """What they are to show."""
-    theta: float = field(default=0.35, kw_only=True)
+    theta: float = field(default=0.5, kw_only=True)
     """How far to go, from 0 (nothing changes) to 1 (nothing of the picture's embedding is left)."""
     steps: int | None = field(default=None, kw_only=True)
     """As in ``Generate``."""

@@ -350,7 +350,7 @@ PREVIEW_PROMPTS = ("a red circle", "a large green star", "a small yellow triangl
 _CORNERS = UnclipPrior.presets["corners"]
 _MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.5)
 _SMALL = UNetConfig(
-    widths=(32, 64, 80),
+    widths=(48, 64, 80),
     blocks=(1,),
     attend=(False, False, True),
     heads=(4,),
@@ -373,7 +373,7 @@ Unclip.presets = {
         ),
         data=_CORNERS.data,
         size=_CORNERS.size,
-        train=TrainConfig(steps=2400, batch=32, ema=0.998),
+        train=TrainConfig(steps=5000, batch=32, ema=0.998),
         base=("prior", "corners"),
     ),
     "paper": Preset(
