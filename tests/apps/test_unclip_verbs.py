@@ -11,6 +11,7 @@ from PIL import Image
 
 from sfumato.apps.cli import main
 from sfumato.apps.load import load
+from sfumato.data.shapes.corner import CornerShape
 from sfumato.images import read_settings, save_png, to_levels, to_pil, to_tensor
 from sfumato.registry import SYSTEMS
 
@@ -103,3 +104,37 @@ def test_misuse_is_told_in_words(words, message, run, files, tmp_path, capsys):
     told = [word.format(a=files[0], b=files[1]) for word in words]
     assert main([*told, "--model", str(run), "--out", str(tmp_path / "out"), *FAST]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_one_command_trains_clip_priors_and_decoder_which_serve_every_verb(tmp_path, capsys):
+    batch = CornerShape("train", 16).batch(torch.arange(8))
+    for i, (pixels, caption) in enumerate(zip(batch["image"], batch["caption"], strict=True)):
+        save_png(to_pil(pixels), tmp_path / "data" / f"{i}.png")
+        (tmp_path / "data" / f"{i}.txt").write_text(caption)
+    run, out, given = tmp_path / "run", tmp_path / "out", tmp_path / "data" / "3.png"
+    train = ["train", "unclip", "laptop", "--data", str(tmp_path / "data"), "--size", "16", "--batch", "4"]
+    steps = ["--steps", "1", "--base-steps", "1", "--previews", "0", "--precision", "fp32"]
+    assert main([*train, *steps, "--out", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert said.index("First stage: prior corners") < said.index("First stage: clip corners")
+    below = [load(run / path, precision="fp32") for path in ("first_stage", "first_stage/first_stage")]
+    system = load(run, precision="fp32")
+    for mine, theirs in ((system.prior, below[0]), (below[0].clip, below[1])):
+        assert all(torch.equal(x, theirs.state_dict()[name]) for name, x in mine.state_dict().items())
+
+    fast = ("--steps", 2, "--seed", 4)
+    for verb, *words in (
+        ("generate", "a red circle", "--count", 1, "--prior", "autoregressive", *fast),
+        ("vary", given, "--count", 2, "--strength", 0.5, *fast),
+        ("interpolate", given, tmp_path / "data" / "4.png", "--frames", 2, *fast),
+        ("textdiff", given, "--from", "a star", "--to", "a circle", *fast),
+    ):
+        assert ask(verb, run, out / verb, *words) == 0
+        assert capsys.readouterr().out
+    mask = torch.full((3, 16, 16), -1.0)
+    mask[:, 8:, :9] = 1
+    save_png(to_pil(mask), tmp_path / "mask.png")
+    assert ask("edit", run, out, "a blue star", given, "--mask", tmp_path / "mask.png", *fast) == 0
+    changed = (to_levels(Image.open(out / "3.png")).int() - to_levels(Image.open(given)).int()).abs()
+    assert changed[:, mask[0] < 0].max() == 0
+    assert changed[:, mask[0] > 0].float().mean() > 10
