@@ -227,7 +227,7 @@ def main() -> None:
     place = entropy(found.place[:, 0], torch.full((len(found),), CORNERS[0]))
     print(f"place in pictures from captions: {place:.2f} bits of {math.log2(len(CORNERS)):g}", flush=True)
     for strength in (1.0, 0.7, 0.01):
-        told = varied(system, strength, 2 * given.count)
+        told = varied(system, strength, given.count * (2 if strength == 1 else 1))
         print(
             f"variations of strength {strength}: kept {told.kept}; of others {told.of_another}; "
             f"place {told.place:.2f} bits of 2",
