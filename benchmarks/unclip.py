@@ -208,7 +208,7 @@ def main() -> None:
     """Print a line a question."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
-    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--count", type=int, default=192)
     parser.add_argument("--theta", type=float, default=0.5)
     given = parser.parse_args()
     setup()

@@ -12,7 +12,7 @@ from sfumato.systems.text.unclip import Unclip
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(7200)]
 
-COUNT = 256
+COUNT = 192
 
 
 @pytest.fixture(scope="module")
