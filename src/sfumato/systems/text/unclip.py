@@ -25,7 +25,7 @@ from sfumato.core.process import Cosine, Process, Spacing
 from sfumato.core.request import Edit, Event, Images, Interpolate, Progress, TextDiff, Vary, Video
 from sfumato.core.rng import Rng
 from sfumato.core.serving import in_parts
-from sfumato.core.steps import Denoise, Project, Solver
+from sfumato.core.steps import Project, Solver, Step
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Dataset, Facts, Joined
 from sfumato.device import autocast
@@ -80,7 +80,8 @@ class Begin(NamedTuple):
 class Unclip(System[Request]):
     """A frozen CLIP with trained priors, and a diffusion that makes pictures from embeddings of pictures.
 
-    The decoder hears no words: those of a request reach it as an embedding, through a prior.
+    The decoder hears no words (the paper's may, and gains little): those of a request reach it through a
+    prior. The paper's upsamplers are left out, and no public folders (Karlo's) are opened.
     """
 
     tasks = (Generate, Vary, Interpolate, TextDiff, Edit)
@@ -178,10 +179,8 @@ class Unclip(System[Request]):
 
     def _imagined(self, part: Generate, rows: range, rng: Rng) -> Iterator[float | Begin]:
         """A prior's embedding, and noise (section 2)."""
-        given = (part.prompt,) if isinstance(part.prompt, str) else part.prompt
-        texts, scale = in_turn(given, range(part.count)), self.config.prior.guidance
-        z = torch.empty(0)
-        for done, found in self.prior.imagine(texts, rng, scale, prior=part.prior):
+        scale, z = self.config.prior.guidance, torch.empty(0)
+        for done, found in self.prior.imagine(_texts(part), rng, scale, prior=part.prior):
             z = found
             yield THOUGHT * done
         yield self._begin(part, z, self._noise(part, rng), part.guided(self.config.guidance))
@@ -260,19 +259,10 @@ class Unclip(System[Request]):
                 thought = ready
                 yield Progress(thought)
         assert isinstance(ready, Begin)
-        steps = ready.solver(
-            self._guided(ready.z, ready.scale),
-            self.config.process,
-            ready.x,
-            ready.times,
-            rng=rng,
-            project=ready.project,
-        )
-        for step in steps:
+        for step in self._steps(ready, rng):
             done = 1 - step.t / float(ready.times[0])
             yield Progress(thought + (1 - thought) * done, partial(_shown, step.x0))
-        given = (part.prompt,) if isinstance(part.prompt, str) else part.prompt
-        texts = in_turn(given, range(part.count))
+        texts = _texts(part)
         yield Images(_shown(step.x), captions=tuple(texts), notes=self.prior.clip.unread(texts))
 
     @torch.no_grad()
@@ -297,15 +287,21 @@ class Unclip(System[Request]):
             path.split(self.config.chunk), noises.split(self.config.chunk), strict=True
         ):
             begin = self._begin(part, vectors, start, part.guided(1.0))
-            denoise = self._guided(begin.z, begin.scale)
-            *_, last = solvers.ddim(denoise, self.config.process, begin.x, begin.times)
+            *_, last = self._steps(begin, None)
             film.append(_shown(last.x))
             yield Progress(sum(map(len, film)) / len(path))
         yield Video(torch.cat(film)[None], rate=max(2.0, float(request.frames)), seeds=(request.seed,))
 
-    def _guided(self, z: Float[Tensor, "b d"], scale: float) -> Denoise:
+    def _steps(self, begin: Begin, rng: Rng | None) -> Iterator[Step]:
+        z, x, times, solver, scale, project = begin
         denoise = guidance.classifier_free(self.denoiser, told(z), untold(z), scale)
-        return guidance.clipped(denoise) if scale != 1 else denoise
+        if scale != 1:  # unguided walks must lead back to where they came from
+            denoise = guidance.clipped(denoise)
+        return solver(denoise, self.config.process, x, times, rng=rng, project=project)
+
+
+def _texts(part: Generate) -> list[str]:
+    return in_turn((part.prompt,) if isinstance(part.prompt, str) else part.prompt, range(part.count))
 
 
 def _plain(request: Any, images: Tensor, **more: Any) -> Generate:
