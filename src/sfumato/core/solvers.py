@@ -275,6 +275,35 @@ def encode(
     yield from ddim(denoise, process, process.levels(rising[:1])[0].alpha * x0, rising)
 
 
+def resampled(solver: Solver, times_each: int) -> Solver:
+    """Take every step several times, each time going back by fresh noise to where it set out, so that what is
+    painted inside a mask comes to agree with what ``project`` keeps outside (Lugmayr et al. 2022, RePaint,
+    algorithm 1). A solver of several steps forgets its history."""
+
+    @torch.no_grad()
+    def solve(
+        denoise: Denoise,
+        process: Process,
+        x: Float[Tensor, "b ..."],
+        times: Float[Tensor, " s"],
+        *,
+        rng: Rng | None = None,
+        project: Project | None = None,
+    ) -> Iterator[Step]:
+        for leg in legs(process, x, times):
+            here = torch.stack([leg.t[0], leg.s[0]])
+            for again in reversed(range(times_each if leg.then.sigma > 0 else 1)):
+                *_, step = solver(denoise, process, x, here, rng=rng, project=project)
+                x = step.x
+                if again:
+                    fresh = process.spread(leg.now, leg.then)[1]
+                    share = leg.now.alpha / leg.then.alpha
+                    x = share * x + fresh * process.kernel.fresh(x, needed(rng))
+            yield step
+
+    return solve
+
+
 SOLVERS: dict[str, Solver] = {
     "ancestral": ancestral,
     "ddim": ddim,

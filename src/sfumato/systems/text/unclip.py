@@ -60,6 +60,8 @@ class UnclipConfig:
     spacing: Spacing = "trailing"
     guidance: float = 4.0
     """Of pictures from words, and inside masks; pictures that start from given ones are not guided."""
+    agree: int = 4
+    """How often each step inside a mask is taken, so that it agrees with what is outside."""
     chunk: int = 64
     """Pictures sampled at a time."""
 
@@ -227,7 +229,8 @@ class Unclip(System[Request]):
         times = begin.times[steps - max(1, int(steps * request.strength)) :]
         x = begin.x if request.strength == 1 else process.noise(images, times[:1].expand(len(images)), rng)
         project = guidance.keep_outside(process, images, mask, rng, to_the_end=request.keep)
-        yield begin._replace(x=x, times=times, project=project)
+        solver = solvers.resampled(begin.solver, self.config.agree)
+        yield begin._replace(x=x, times=times, solver=solver, project=project)
 
     def _begin(self, part: Generate, z: Tensor, x: Tensor, scale: float) -> Begin:
         c = self.config
