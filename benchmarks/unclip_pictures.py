@@ -16,6 +16,7 @@ from sfumato import load
 from sfumato.apps.sheet import Cell, write_table
 from sfumato.core.request import Edit, Generate, Images, Interpolate, Request, TextDiff, Vary, Video
 from sfumato.data.shapes.corner import CornerShape
+from sfumato.data.shapes.scene import COLOURS, SHAPES
 from sfumato.images import to_pil
 from sfumato.systems.text.unclip import Unclip
 
@@ -37,8 +38,15 @@ def save(system: Unclip, folder: Path) -> list[Path]:
     batch = data.batch(torch.arange(40, 40 + ROWS))
     paths = [folder / "unclip-prior.png", folder / "unclip.png"]
     importance(system, batch["image"], list(batch["caption"]), paths[0])
-    uses(system, batch["image"], paths[1])
+    uses(system, shown(data, "red", "circle"), shown(data, "green", "star"), paths[1])
     return paths
+
+
+def shown(data: CornerShape, colour: str, shape: str) -> Tensor:
+    """The first fresh picture of these."""
+    scenes = data.scenes(torch.arange(1000))
+    fits = (scenes.colour[:, 0] == COLOURS.index(colour)) & (scenes.shape[:, 0] == SHAPES.index(shape))
+    return data.batch(fits.nonzero()[:1, 0])["image"]
 
 
 def importance(system: Unclip, images: Tensor, captions: list[str], path: Path) -> None:
@@ -61,19 +69,17 @@ def importance(system: Unclip, images: Tensor, captions: list[str], path: Path) 
     write_table(rows, path, "unCLIP: the importance of the prior", heads=heads, side=SIDE)
 
 
-def uses(system: Unclip, images: Tensor, path: Path) -> None:
+def uses(system: Unclip, first: Tensor, last: Tensor, path: Path) -> None:
     """Rows: pictures from words, variations of a picture, from one picture to another, text differences, and
     words inside a mask."""
     words = ("a red circle", "a large green star", "a small yellow square", "a blue cross", "a pink ring")
     new = made(system, Generate(prompt=words, count=5, seed=SEED))
-    first, last = new[:1], new[1:2]
     variations = made(system, Vary(images=first, count=5, seed=SEED, strength=1.0))
     way = made(system, Interpolate(images=torch.cat([first, last]), count=2, frames=5))
     said = {"source": "a red circle", "target": "a blue circle"}
     shares = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
     changes = [made(system, TextDiff(images=first, count=1, theta=theta, **said)) for theta in shares]
-    mask = torch.zeros_like(images[:1, :1])
-    half = images.shape[-1] // 2
+    mask, half = torch.zeros_like(first[:, :1]), first.shape[-1] // 2
     corners = (first - first.median()).abs().sum(1).unfold(1, half, half).unfold(2, half, half)
     row, column = divmod(int(corners.sum((3, 4)).argmax()), 2)
     mask[..., row * half : (row + 1) * half, column * half : (column + 1) * half] = 1
