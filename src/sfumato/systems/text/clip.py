@@ -229,7 +229,14 @@ _LAPTOP = Preset(
     CLIPConfig(
         network=ClipConfig(
             vision=VitConfig(
-                size=(64, 64), patch=8, width=128, layers=5, heads=4, hidden=512, activation="gelu"
+                size=(64, 64),
+                patch=8,
+                width=128,
+                layers=5,
+                heads=4,
+                hidden=512,
+                activation="gelu",
+                stem=(32, 64),
             ),
             text=ClipTextConfig(length=44, width=128, layers=2, heads=4, hidden=512, activation="gelu"),
             dimension=128,
