@@ -26,6 +26,7 @@ bench: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/sfumato demo --out demo
 	cp demo/sheet.png docs/pictures/shapes.png
+	$(BIN)/python -m benchmarks.unclip_pictures unclip docs/pictures
 
 docs: $(STAMP)
 	$(BIN)/python -m sfumato.apps.docs

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 import sfumato
 from sfumato.core.rng import Rng
+from sfumato.data.dataset import Dataset
 from sfumato.data.shapes import Shapes
 from sfumato.metrics.retrieval import recall_at
 from sfumato.systems.text.prior import UnclipPrior
@@ -37,16 +38,19 @@ class Near:
         return cls((guess * true).sum(1).mean().item(), sum(found) / len(found))
 
 
+def fresh(split: str, size: int, count: int) -> Shapes:
+    """Scenes of which the captions say all."""
+    return Shapes(split, size, levels={"full": 1.0}, seed=SEED, length=count)
+
+
 @torch.no_grad()
-def compare(prior: UnclipPrior, split: str, count: int, level: str = "full") -> dict[str, Near]:
+def compare(prior: UnclipPrior, scenes: Dataset, count: int, way: str | None = None) -> dict[str, Near]:
     """The prior, the text's embedding, the prior of another's text, and the mean picture."""
-    scenes = Shapes(split, prior.clip.size[0], levels={level: 1.0}, seed=SEED, length=count)
     guesses, texts, true = [], [], []
     for rows in torch.arange(count).split(PART):
         batch = scenes.batch(rows)
-        for _, now in prior.imagine(
-            batch["caption"], Rng([SEED + int(i) for i in rows]), prior.config.guidance
-        ):
+        rng = Rng([SEED + int(i) for i in rows])
+        for _, now in prior.imagine(batch["caption"], rng, prior.config.guidance, prior=way):
             guess = now
         guesses.append(guess)
         texts.append(prior.clip.encode_texts(batch["caption"]))
@@ -69,8 +73,10 @@ def main() -> None:
     prior = sfumato.load(options.model, precision="fp32", device="cpu")
     assert isinstance(prior, UnclipPrior)
     for split in ("test", "held"):
-        for name, near in compare(prior, split, options.count).items():
-            print(f"{split}: {name:<22} {near}")
+        for way in prior.ways:
+            scenes = fresh(split, prior.clip.size[0], options.count)
+            for name, near in compare(prior, scenes, options.count, way).items():
+                print(f"{split}, {way}: {name:<22} {near}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from sfumato.core.request import (
     Generate,
     Images,
     Imagine,
+    Interpolate,
     Invert,
     Letters,
     Mix,
@@ -45,6 +46,7 @@ from sfumato.core.request import (
     Score,
     Stylize,
     Text,
+    TextDiff,
     Translate,
     Upscale,
     Vary,
@@ -255,7 +257,24 @@ def mix(system: System[Any], data: Dataset, rows: range) -> Mix:
     return Mix(seed=seed, count=1, coarse=(seed, seed + 1), fine=(seed + 2,))
 
 
+def interpolate(system: System[Any], data: Dataset, rows: range) -> Interpolate:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    return Interpolate(seed=SEED + rows.start, count=len(rows), images=images, frames=2, steps=3)
+
+
+def textdiff(system: System[Any], data: Dataset, rows: range) -> TextDiff:
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    words = {"source": "a red circle", "target": "a wavy blue star"}
+    return TextDiff(seed=SEED + rows.start, count=len(rows), images=images, steps=3, theta=0.7, **words)
+
+
 def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
+    if "caption" in system.hears:  # who follows words paints inside a mask
+        images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+        mask = torch.zeros_like(images[:, :1])
+        mask[:, :, 3:] = 1
+        told = {"prompt": "a red circle", "images": images, "mask": mask, "steps": 3}
+        return Edit(seed=SEED + rows.start, count=len(rows), **told)
     classes = data.facts.classes if "label" in system.needs else ()
     prompt = "{} - {} + {}".format(*classes) if len(classes) > 2 else "red circle - red square + blue square"
     return Edit(seed=SEED + rows.start, count=len(rows), prompt=prompt)
@@ -284,12 +303,19 @@ APART: dict[type[Request], Ask] = {
     Reconstruct: reconstruct,
     Score: score,
     Stylize: stylize,
+    TextDiff: textdiff,
     Translate: translate,
     Upscale: upscale,
     Vary: vary,
 }
 """Requests whose answers have nothing to do with each other."""
-ASK: dict[type[Request], Ask] = APART | {Branch: branch, Edit: edit, Mix: mix, Walk: walk}
+ASK: dict[type[Request], Ask] = APART | {
+    Branch: branch,
+    Edit: edit,
+    Interpolate: interpolate,
+    Mix: mix,
+    Walk: walk,
+}
 
 
 def answered(request: Request) -> int:
@@ -297,7 +323,7 @@ def answered(request: Request) -> int:
     match request:
         case Mix():
             return len(request.coarse) * len(request.fine)
-        case Walk():
+        case Interpolate() | Walk():
             return 1
     return request.count
 
@@ -313,6 +339,7 @@ def served(system: System[Any], request: Request) -> tuple[list[Progress], Resul
 ANSWERS: dict[type[Request], type[Result]] = {
     Caption: Text,
     Imagine: Embeddings,
+    Interpolate: Video,
     Read: Text,
     Score: Ranking,
     Walk: Video,
@@ -433,7 +460,7 @@ def check_shape(request: Request, pixels: Tensor, facts: Facts) -> None:
         height, width = factor * height, factor * width
     assert pixels.shape[-3:] == (facts.channels, height, width)
     assert len(pixels) == answered(request)
-    if isinstance(request, Walk):
+    if isinstance(request, Interpolate | Walk):
         assert pixels.shape[1] == request.frames * (request.count - 1) + 1
 
 
@@ -455,6 +482,7 @@ def test_what_it_hears_changes_the_picture(case, model):
         "truncation": (generate, {"truncation": 0.2}),
         "temperature": (generate, {"temperature": 0.0}),
         "top_k": (generate, {"top_k": 1}),
+        "prior": (generate, {"prior": "none"}),
         "style": (stylize, {"weights": (5.0, 1.0)}),
     }
     for sense in model.hears:

@@ -42,12 +42,14 @@ SYSTEMS = {
     "clip": "sfumato.systems.text.clip:CLIP",
     "captioner": "sfumato.systems.text.captioner:Captioner",
     "prior": "sfumato.systems.text.prior:UnclipPrior",
+    "unclip": "sfumato.systems.text.unclip:Unclip",
 }
 
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
     "shapes-in-brief": "sfumato.data.shapes.dataset:in_brief",
     "one-shape": "sfumato.data.shapes:OneShape",
+    "corner-shape": "sfumato.data.shapes.corner:CornerShape",
     "described-shape": "sfumato.data.shapes.retold:described_shape",
     "described-shapes": "sfumato.data.shapes.retold:described_shapes",
     "alt-text-shape": "sfumato.data.shapes.retold:alt_text_shape",

@@ -17,6 +17,7 @@ from sfumato.core.request import (
     Event,
     Generate,
     Images,
+    Interpolate,
     Invert,
     Mix,
     Progress,
@@ -24,6 +25,7 @@ from sfumato.core.request import (
     Reconstruct,
     Request,
     Score,
+    TextDiff,
     Translate,
     Upscale,
     Vary,
@@ -46,7 +48,19 @@ class ToyConfig:
 class Toy(System[Request]):
     """``picture = tanh(matrix @ latents)``."""
 
-    tasks = (Edit, Generate, Invert, Mix, Reconstruct, Translate, Upscale, Vary, Walk)
+    tasks = (
+        Edit,
+        Generate,
+        Interpolate,
+        Invert,
+        Mix,
+        Reconstruct,
+        TextDiff,
+        Translate,
+        Upscale,
+        Vary,
+        Walk,
+    )
     Config = ToyConfig
 
     def __init__(self, config: ToyConfig):
@@ -73,6 +87,9 @@ class Toy(System[Request]):
             yield Progress(done)
         if isinstance(request, Walk):
             yield self.walk(request)
+        elif isinstance(request, Interpolate):
+            z = latent.walk(self.latents(request.images), request.frames, "slerp")
+            yield Video(self.picture(z)[None], rate=4.0, seeds=(request.seed,))
         else:
             seeds = tuple(range(request.seed, request.seed + request.count))
             pixels = self.answer(request)
@@ -99,6 +116,9 @@ class Toy(System[Request]):
             case Vary():
                 given = self.latents(request.images)[[i % len(request.images) for i in range(request.count)]]
                 return self.picture(given + request.strength * self.drawn(request))
+            case TextDiff():
+                longer = len(request.target) - len(request.source)
+                return self.picture(self.latents(request.images) + request.theta * longer)
             case Invert() | Reconstruct():
                 return self.picture(self.latents(request.images))
             case Translate():

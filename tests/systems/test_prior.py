@@ -40,21 +40,27 @@ TOWERS = ClipConfig(
 SMALL = PriorConfig(width=32, layers=2, heads=2, hidden=64, dimension=12, tokens=24, length=30)
 WAYS = {
     "diffusion": DiffusionPriorConfig(steps=6),
-    "autoregression": AutoregressivePriorConfig(components=9, buckets=8),
+    "autoregressive": AutoregressivePriorConfig(components=9, buckets=8),
 }
 
 
-def built(way: DiffusionPriorConfig | AutoregressivePriorConfig) -> UnclipPrior:
+Way = DiffusionPriorConfig | AutoregressivePriorConfig
+
+
+def built(*ways: Way) -> UnclipPrior:
     torch.manual_seed(0)
     optim = OptimConfig("muon", lr=1e-2)
-    config = UnclipPriorConfig(clip=CLIPConfig(TOWERS), network=SMALL, way=way, optim=optim)
+    kinds = {DiffusionPriorConfig: "diffusion", AutoregressivePriorConfig: "autoregressive"}
+    told = {"diffusion": None} | {kinds[type(way)]: way for way in ways}
+    config = UnclipPriorConfig(clip=CLIPConfig(TOWERS), network=SMALL, optim=optim, **told)
     system = UnclipPrior(UnclipPrior.fit(config, SHAPES.facts))
     clip = CLIP(CLIP.fit(CLIPConfig(TOWERS), SHAPES.facts))
     with torch.no_grad():  # untrained towers see all alike: make them look
         for p in clip.network.vision_model.parameters():
             p.mul_(3.0)
     system.adopt(clip)
-    system.way.measure(cloud(), cloud())
+    for way in system.ways.values():
+        way.measure(cloud(), cloud())
     return system
 
 
@@ -109,7 +115,7 @@ def cloud(count: int = 4000) -> Tensor:
 
 def test_codes_are_buckets_of_principal_components_and_lead_back():
     pictures = cloud()
-    way = built(AutoregressivePriorConfig(components=12, buckets=64)).way
+    way = built(AutoregressivePriorConfig(components=12, buckets=64)).ways["autoregressive"]
     way.measure(pictures, pictures)
     theirs = PCA(12).fit(pictures.numpy())
     ours = (pictures - way.mean) @ way.basis.T
@@ -124,7 +130,7 @@ def test_codes_are_buckets_of_principal_components_and_lead_back():
     found = way.vectors(codes)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
     assert (found * pictures).sum(1).mean() > 0.995
-    few = built(AutoregressivePriorConfig(components=2, buckets=64)).way
+    few = built(AutoregressivePriorConfig(components=2, buckets=64)).ways["autoregressive"]
     few.measure(pictures, pictures)
     coarse = (few.vectors(few.codes(pictures)) * pictures).sum(1).mean()
     assert 0.5 < coarse < 0.99, "fewer components say less"
@@ -168,7 +174,7 @@ def test_of_several_candidates_the_nearest_to_the_text_is_kept():
     assert (near[8] > near[1]).float().mean() >= 0.8
 
 
-def taught(way: DiffusionPriorConfig | AutoregressivePriorConfig) -> tuple[UnclipPrior, float]:
+def taught(way: Way) -> tuple[UnclipPrior, float]:
     """A prior that has seen eight pictures often, and the loss at the end."""
     system, data = built(way), Subset(SHAPES, range(8))
     *_, last = Trainer(system, data, TrainConfig(steps=40, batch=16, ema=0.0, precision="fp32")).run()
@@ -188,7 +194,7 @@ def test_a_diffusion_learns_a_few_pairs_by_heart():
 
 def test_an_autoregression_learns_a_few_pairs_by_heart():
     """Eight codes for each of nine components: ln 8 nats where nothing is known."""
-    _, nats = taught(WAYS["autoregression"])
+    _, nats = taught(WAYS["autoregressive"])
     assert nats < math.log(8) / 2
 
 
@@ -206,3 +212,19 @@ def test_one_stream_a_text(system):
     *_, (done, vectors) = system.imagine(["a red circle", "a star"], Rng([5, 5]), 1.0, 3)
     assert done == 1
     assert vectors.shape == (2, 12)
+
+
+def test_one_prior_may_draw_in_both_ways():
+    system = built(*WAYS.values())
+    players = system.players()
+    assert [*players] == ["diffusion", "autoregressive"]
+    prompts = ("a red circle", "a star")
+    made = {way: drawn(system, prompts, prior=way) for way in (None, *WAYS, "none")}
+    assert torch.equal(made[None], made["diffusion"])
+    assert not torch.allclose(made["diffusion"], made["autoregressive"], atol=1e-2)
+    with torch.no_grad():
+        torch.testing.assert_close(made["none"], system.clip.encode_texts(prompts).float())
+    with pytest.raises(UsageError, match="has no prior 'difusion'; did you mean 'diffusion'"):
+        drawn(system, prompts, prior="difusion")
+    with pytest.raises(UsageError, match="give it 'diffusion', 'autoregressive', or both"):
+        UnclipPrior(replace(system.config, diffusion=None, autoregressive=None))

@@ -113,8 +113,10 @@ def page(told: SystemFacts) -> str:
 
 
 def _picture(told: SystemFacts) -> str:
-    path = PICTURES / f"{told.name}.png"
-    return f"\n![Pictures made by {told.name}](../pictures/{path.name})\n" if path.exists() else ""
+    """Its picture NAME.png, and after it those called NAME-WORD.png, which show one of its figures."""
+    paths = [path for path in (PICTURES / f"{told.name}.png",) if path.exists()]
+    paths += sorted(PICTURES.glob(f"{told.name}-*.png"))
+    return "".join(f"\n![Pictures made by {told.name}](../pictures/{path.name})\n" for path in paths)
 
 
 def gallery() -> str:

@@ -73,6 +73,7 @@ class Plan:
             data=self.recipe.data,
             size=self.recipe.size,
             train=overrides,
+            base_steps=told["steps"],
             max_bad=self.max_bad,
         )
 

@@ -75,7 +75,7 @@ class Options(Common):
     """A finished run, a model that comes along, or a weight file to build on, in place of training the
     preset's first stage."""
     base_steps: int | None = None
-    """How many steps the first stage takes, where there is one."""
+    """How many steps the first stage takes, where there is one, and each of those below it."""
     max_bad: str | None = None
     """How many of your own pictures may be unreadable; by default 10%."""
     device: str = "auto"

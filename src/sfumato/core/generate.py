@@ -65,6 +65,9 @@ class Generate(Request):
     """For SDXL: how many rows and columns are to look cut off at the top and the left; none means 0 0."""
     aesthetic: float | None = None
     """For SDXL's refiner: how beautiful it is to be, from 1 to 10; none means 6."""
+    prior: str | None = None
+    """For unCLIP: which prior imagines the picture's embedding (diffusion, autoregressive); "none" takes the
+    text's own embedding in its place."""
 
     def guided(self, default: float) -> float:
         """The scale of guidance without a classifier; ``default`` if none was asked for.

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sfumato.core.denoiser import Belief, Denoiser, at_once
 from sfumato.core.process import Process
-from sfumato.core.steps import Denoise
+from sfumato.core.rng import Rng
+from sfumato.core.steps import Denoise, Project
 from sfumato.nn.condition import Condition
 
 
@@ -101,6 +102,25 @@ def towards(
         return belief._replace(x0=belief.x0 + scale * sigma.square() / alpha * gradient)
 
     return denoise_towards
+
+
+def keep_outside(
+    process: Process, images: Tensor, mask: Tensor, rng: Rng, *, to_the_end: bool = True
+) -> Project:
+    """Paint inside a mask alone: after every step, what is outside is the given picture under as much fresh
+    noise as there is then (Lugmayr et al. 2022, RePaint, eq. 8; Nichol et al. 2022, GLIDE).
+
+    ``mask`` (b, 1, h, w) is 1 where we may paint. The last step leads to no noise, so that what is outside
+    comes out as it was, bit for bit; unless ``to_the_end`` is false, which leaves it to the denoiser.
+    """
+
+    def project(x: Tensor, t: Tensor) -> Tensor:
+        if float(t[0]) == 0 and not to_the_end:
+            return x
+        known = images.to(x) if float(t[0]) == 0 else process.noise(images.to(x), t, rng)
+        return torch.where(mask.to(x) > 0, x, known)
+
+    return project
 
 
 def clipped(denoise: Denoise, limit: float = 1.0) -> Denoise:

@@ -28,6 +28,7 @@ __all__ = [
     "Generate",
     "Images",
     "Imagine",
+    "Interpolate",
     "Invert",
     "Letters",
     "Mix",
@@ -40,6 +41,7 @@ __all__ = [
     "Score",
     "Stylize",
     "Text",
+    "TextDiff",
     "Translate",
     "Upscale",
     "Vary",
@@ -332,3 +334,41 @@ class Imagine(Request):
     """How strongly to follow the prompt; 1 switches guidance off, none means the system's own default."""
     steps: int | None = field(default=None, kw_only=True)
     """Of the solver, for a diffusion; none means the system's own default."""
+    prior: str | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
+class Interpolate(Request):
+    """Turn pictures into one another by what they show: between their embeddings, and between the noises that
+    make them."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """Two or more, in [-1, 1]."""
+    frames: int = field(default=8, kw_only=True)
+    """Steps from one picture to the next."""
+    noise: Literal["between", "fixed"] = field(default="between", kw_only=True)
+    """The noise on the way: between those of the pictures, so that they are met, or one for all, from the
+    seed."""
+    steps: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """How strongly to follow the embeddings; none, like 1, is no guidance, so that pictures are met."""
+
+
+@dataclass(frozen=True)
+class TextDiff(Request):
+    """Change pictures by the difference between two texts."""
+
+    images: Float[Tensor, "n c h w"] = field(kw_only=True)
+    """In [-1, 1]."""
+    source: str = field(kw_only=True)
+    """What they show."""
+    target: str = field(kw_only=True)
+    """What they are to show."""
+    theta: float = field(default=0.5, kw_only=True)
+    """How far to go, from 0 (nothing changes) to 1 (nothing of the picture's embedding is left)."""
+    steps: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """How strongly to follow the embedding; none, like 1, switches guidance off."""

@@ -60,5 +60,6 @@ TOLD = (
     ("original", "frame", "is not told the size of pictures before they were scaled"),
     ("crop", "frame", "is not told how pictures were cropped"),
     ("aesthetic", "aesthetic", "is not told how beautiful pictures are"),
+    ("prior", "prior", "has no prior"),
 )
 """Fields of a request for new pictures, the sense without which a system cannot follow, and what to say."""

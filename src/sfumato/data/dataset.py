@@ -121,3 +121,22 @@ class Encoded:
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         kept = {k: [v[i] for i in indices.tolist()] for k, v in self.labels.items()}
         return kept | {k: v[indices] for k, v in self.encoded.items()}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A dataset with fields computed once for all, beside its own."""
+
+    whole: Dataset
+    more: Mapping[str, Tensor]
+    """Of as many rows as the dataset has examples."""
+
+    @property
+    def facts(self) -> Facts:
+        return self.whole.facts
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
+        return {**self.whole.batch(indices), **{k: v[indices] for k, v in self.more.items()}}

@@ -253,8 +253,20 @@ _LAPTOP = Preset(
     size=64,
     train=TrainConfig(steps=700, batch=96, ema=0.99),
 )
+_LITTLE = replace(
+    _LAPTOP.config.network,
+    vision=replace(_LAPTOP.config.network.vision, size=(32, 32), patch=4, width=96, layers=4, hidden=384),
+    text=replace(_LAPTOP.config.network.text, length=16, width=96, hidden=384),
+    dimension=64,
+)
 CLIP.presets = {
     "laptop": _LAPTOP,
+    "corners": Preset(
+        replace(_LAPTOP.config, network=_LITTLE),
+        data="corner-shape",
+        size=32,
+        train=TrainConfig(steps=500, batch=128, ema=0.99),
+    ),
     "paper": Preset(
         CLIPConfig(), data="folder", size=224, train=TrainConfig(steps=390_000, batch=32_768, ema=0.0)
     ),

@@ -25,7 +25,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Dataset, Encoded, Facts
 from sfumato.device import autocast
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import DataError, UsageError, nearest
 from sfumato.nn.clip import ClipConfig
 from sfumato.nn.condition import Condition
 from sfumato.nn.prior import CodeTransformer, PriorConfig, PriorTransformer
@@ -58,11 +58,14 @@ class AutoregressivePriorConfig:
 
 @dataclass(frozen=True)
 class UnclipPriorConfig:
-    """CLIP, the transformer, the way it draws, and how it learns."""
+    """CLIP, the transformer, the ways it draws, and how it learns."""
 
     clip: CLIPConfig = CLIPConfig()
     network: PriorConfig = PriorConfig()
-    way: DiffusionPriorConfig | AutoregressivePriorConfig = DiffusionPriorConfig()
+    diffusion: DiffusionPriorConfig | None = DiffusionPriorConfig()
+    """None for a prior that does not draw in this way."""
+    autoregressive: AutoregressivePriorConfig | None = None
+    """The same; where there are both, each has a transformer, and this is the second choice."""
     drop: float = 0.1
     """Share of texts withheld in training, so that guidance has something to guide away from."""
     guidance: float = 1.0
@@ -84,11 +87,11 @@ class UnclipPrior(System[Imagine]):
         network = replace(
             config.network, dimension=seen.dimension, tokens=seen.text.width, length=seen.text.length
         )
-        self.way = (
-            _Diffusion(network, config.way)
-            if isinstance(config.way, DiffusionPriorConfig)
-            else _Autoregression(network, config.way)
-        )
+        one, other = config.diffusion, config.autoregressive
+        self.diffusion = None if one is None else _Diffusion(network, one)
+        self.autoregressive = None if other is None else _Autoregression(network, other)
+        if not self.ways:
+            raise UsageError("A prior draws in some way; give it 'diffusion', 'autoregressive', or both.")
 
     @classmethod
     def fit(cls, config: UnclipPriorConfig, facts: Facts) -> UnclipPriorConfig:
@@ -104,7 +107,14 @@ class UnclipPrior(System[Imagine]):
         self.clip.load_state_dict(base.state_dict())
 
     def players(self) -> dict[str, Player]:
-        return {"prior": Player((self.way.network,), self.config.optim, self.way.network.ends)}
+        optim = self.config.optim
+        return {name: Player((way.network,), optim, way.network.ends) for name, way in self.ways.items()}
+
+    @property
+    def ways(self) -> dict[str, _Diffusion | _Autoregression]:
+        """Those it has, by name; the first is taken unless another is asked for."""
+        both = {"diffusion": self.diffusion, "autoregressive": self.autoregressive}
+        return {name: way for name, way in both.items() if way is not None}
 
     @property
     def channels(self) -> int:
@@ -122,7 +132,8 @@ class UnclipPrior(System[Imagine]):
                 texts.append(self.clip.network.texts(tokens).float().cpu())
             ids.append(tokens.cpu())
         seen, read = torch.cat(images), torch.cat(texts)
-        self.way.measure(seen, read)
+        for way in self.ways.values():
+            way.measure(seen, read)
         return Encoded(data, {"picture": seen, "text": read, "ids": torch.cat(ids)}, {})
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
@@ -130,7 +141,8 @@ class UnclipPrior(System[Imagine]):
         rng = batch.rng
         keep = (rng.uniform() >= self.config.drop).to(self.device)
         cond = self._read(batch["ids"], batch["text"]).drop(keep, self._silence(len(keep)))
-        yield Loss.sum("prior", **self.way.loss(batch["picture"], batch["text"], cond, rng))
+        for name, way in self.ways.items():
+            yield Loss.sum(name, **way.loss(batch["picture"], batch["text"], cond, rng))
 
     def run(self, request: Imagine) -> Iterator[Event]:
         """Embeddings of pictures of the prompts."""
@@ -138,22 +150,36 @@ class UnclipPrior(System[Imagine]):
         texts = in_turn(given, range(request.count))
         scale = self.config.guidance if request.guidance is None else request.guidance
         rng = Rng.sampling(request.seed, request.count)
-        for done, now in self.imagine(texts, rng, scale, request.steps):
+        for done, now in self.imagine(texts, rng, scale, request.steps, request.prior):
             vectors = now
             yield Progress(done)
         yield Embeddings(vectors, captions=tuple(texts), notes=self.clip.unread(texts))
 
     @torch.no_grad()
     def imagine(
-        self, texts: Sequence[str], rng: Rng, scale: float = 1.0, steps: int | None = None
+        self,
+        texts: Sequence[str],
+        rng: Rng,
+        scale: float = 1.0,
+        steps: int | None = None,
+        prior: str | None = None,
     ) -> Iterator[tuple[float, Float[Tensor, "n d"]]]:
         """How far it has come, and unit vectors in CLIP's space: what pictures of the texts would look like.
 
-        One stream of ``rng`` a text; ``scale`` is that of guidance without a classifier.
+        One stream of ``rng`` a text; ``scale`` is that of guidance without a classifier. ``prior`` names the
+        way to draw; None is the first it has, and "none" takes the texts' own vectors.
+        Raises ``UsageError`` for a way it has not.
         """
+        name, choice = prior or next(iter(self.ways)), (*self.ways, "none")
+        if name not in choice:
+            raise UsageError(f"This model has no prior '{name}'{nearest(name, choice)}")
         ids = self.clip.tokens(texts)
         vector = self.clip.network.texts(ids)
-        yield from self.way.draw(self._read(ids, vector), self._silence(len(ids)), vector, rng, scale, steps)
+        if name == "none":
+            yield 1.0, vector.float()
+            return
+        cond, null = self._read(ids, vector), self._silence(len(ids))
+        yield from self.ways[name].draw(cond, null, vector, rng, scale, steps)
 
     @torch.no_grad()
     def _read(self, ids: Int[Tensor, "b l"], vector: Float[Tensor, "b d"]) -> Condition:
@@ -296,7 +322,10 @@ def _quantiles(values: Float[Tensor, "n p"], shares: Float[Tensor, " k"]) -> Flo
 
 _SMALL = PriorConfig(width=128, layers=4, heads=4, hidden=512)
 _MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=50, decay=0.4)
-_CLIP = CLIP.presets["laptop"]
+_LITTLE = replace(_SMALL, width=96, layers=3, hidden=384)
+_FEW_STEPS = DiffusionPriorConfig(steps=32)
+_FEW_CODES = AutoregressivePriorConfig(components=32, buckets=32)
+_CLIP, _CORNERS = CLIP.presets["laptop"], CLIP.presets["corners"]
 _LAPTOP = Preset(
     UnclipPriorConfig(clip=_CLIP.config, network=_SMALL, optim=_MUON),
     data=_CLIP.data,
@@ -307,7 +336,20 @@ _LAPTOP = Preset(
 UnclipPrior.presets = {
     "laptop": _LAPTOP,
     "autoregressive": replace(
-        _LAPTOP, config=replace(_LAPTOP.config, way=AutoregressivePriorConfig(components=32, buckets=32))
+        _LAPTOP, config=replace(_LAPTOP.config, diffusion=None, autoregressive=_FEW_CODES)
+    ),
+    "corners": Preset(
+        replace(
+            _LAPTOP.config,
+            clip=_CORNERS.config,
+            network=_LITTLE,
+            diffusion=_FEW_STEPS,
+            autoregressive=_FEW_CODES,
+        ),
+        data=_CORNERS.data,
+        size=_CORNERS.size,
+        train=TrainConfig(steps=600, batch=128, ema=0.99),
+        base=("clip", "corners"),
     ),
     "paper": Preset(
         UnclipPriorConfig(clip=CLIPConfig(ClipConfig()), network=PriorConfig(dimension=512, tokens=512)),
