@@ -24,6 +24,7 @@ SYSTEMS = {
     "dcgan": "sfumato.systems.gans.dcgan:DCGAN",
     "cgan": "sfumato.systems.gans.cgan:CGAN",
     "ldm": "sfumato.systems.diffusion.ldm:LDM",
+    "inpainting": "sfumato.systems.diffusion.inpainting:Inpainting",
     "stylegan": "sfumato.systems.gans.stylegan:StyleGAN",
     "projected": "sfumato.systems.gans.projected:ProjectedGAN",
     "srgan": "sfumato.systems.gans.srgan:SRGAN",

@@ -110,6 +110,8 @@ class Encoded:
     """Of as many rows as the dataset has examples."""
     labels: Mapping[str, Sequence[Any]]
     """The fields kept as they were: captions, labels."""
+    live: tuple[str, ...] = ()
+    """Fields that are asked of the whole anew each time, since they would fill the memory."""
 
     @property
     def facts(self) -> Facts:
@@ -120,4 +122,7 @@ class Encoded:
 
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         kept = {k: [v[i] for i in indices.tolist()] for k, v in self.labels.items()}
+        if self.live:
+            fresh = self.whole.batch(indices)
+            kept |= {k: fresh[k] for k in self.live}
         return kept | {k: v[indices] for k, v in self.encoded.items()}
