@@ -21,7 +21,8 @@ class Facts:
     width: int
     fields: frozenset[str]
     """Of ``image``, ``caption``, ``label``, ``source`` (what ``image`` is to be made from), ``text``
-    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs) and what else a batch holds.
+    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs), ``boxes`` (what stands in
+    which, see ``data.scenery``) and what else a batch holds.
     All pictures have one size."""
     classes: tuple[str, ...] = ()
     """Names of the labels, in order; empty without labels."""
@@ -33,6 +34,8 @@ class Facts:
     """Changes when the examples change; part of what makes resuming exact."""
     domains: tuple[str, ...] = ()
     """Names of what ``source`` and ``image``, or ``a`` and ``b``, are pictures of."""
+    things: tuple[str, ...] = ()
+    """Names of what its boxes hold, in order; empty without boxes."""
 
 
 @runtime_checkable

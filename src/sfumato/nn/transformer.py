@@ -142,7 +142,7 @@ class Words(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(len(config.vocabulary) + 2, config.width)
         self.position = nn.Parameter(torch.randn(config.length, config.width) * 0.02)
-        self.blocks = nn.ModuleList(_Reader(config.width, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(ReadingBlock(config.width, config.heads) for _ in range(config.depth))
         nn.init.normal_(self.embedding.weight, std=0.5)
 
     def forward(self, ids: Int[Tensor, "b l"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
@@ -155,7 +155,9 @@ class Words(nn.Module):
         return x, (x * held).sum(1) / held.sum(1).clamp(min=1)
 
 
-class _Reader(nn.Module):
+class ReadingBlock(nn.Module):
+    """Every token looks at all, then thinks for itself."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads

@@ -12,7 +12,7 @@ from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -141,16 +141,16 @@ class Map(Beside):
 
         Raises ``DataError`` if they are more than there is room for.
         """
-        found = torch.zeros(0, self.palette.shape[1])
+        found = torch.zeros(0, dtype=torch.long)
         for rows in torch.arange(min(len(data), SEEN)).split(128):
-            pixels = data.batch(rows)["source"].movedim(1, 3).flatten(0, 2)
-            found = torch.cat([found, (pixels * 127.5).round()]).unique(dim=0)
+            found = torch.cat([found, _numbered(data.batch(rows)["source"])]).unique()
             if len(found) > self.channels:
                 raise DataError(
                     f"The maps of '{data.facts.name}' have more than {self.channels} colours; each label "
                     "needs one flat colour, without antialiasing, or give more --labels."
                 )
-        self.palette.fill_(FAR)[: len(found)] = (found / 127.5).to(self.palette)
+        digits = torch.stack([found // 256**k % 256 for k in range(self.palette.shape[1])], 1)
+        self.palette.fill_(FAR)[: len(found)] = (digits / 127.5 - 1).to(self.palette)
 
     def shown(self, batch: Batch, encode: Encode) -> Shown:
         return Shown(self.shares(batch["source"]))
@@ -177,6 +177,13 @@ FAR = 9.0
 """A colour that nothing is near: of labels that do not occur."""
 SEEN = 4096
 """Maps among which colours are sought."""
+
+
+def _numbered(maps: Float[Tensor, "b c h w"]) -> Int[Tensor, " n"]:
+    """The colours of maps, each once, as numbers whose digits to the base of 256 are its channels."""
+    levels = ((maps + 1) * 127.5).round().long()
+    powers = 256 ** torch.arange(maps.shape[1])
+    return (levels * powers.view(-1, 1, 1)).sum(1).unique()
 
 
 def _no(request: Request) -> UsageError:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sfumato.core.process import Karras, Process
-from sfumato.core.request import Edit
+from sfumato.core.request import Edit, Request
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.nn.transformer import DiTConfig, WordsConfig
 from sfumato.systems.diffusion.beside import Masked
-from sfumato.systems.diffusion.latent import LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Reader, knowing, widths
 
 
@@ -32,9 +32,13 @@ class Inpainting(LatentDiffusion):
     tasks = (Edit,)
     Config = InpaintingConfig
     config: InpaintingConfig
+    reader: Reader
 
     def __init__(self, config: InpaintingConfig):
         super().__init__(config, Reader.of(config.text), Masked(config.first_stage), *widths(config.text))
+
+    def _hearing(self, request: Request) -> Hear:
+        return self.reader.hear
 
     @classmethod
     def fit(cls, config: InpaintingConfig, facts: Facts) -> InpaintingConfig:

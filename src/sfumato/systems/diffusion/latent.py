@@ -34,7 +34,7 @@ from sfumato.nn.condition import Condition
 from sfumato.nn.transformer import DiT, DiTConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.systems.autoencoders import kl
-from sfumato.systems.diffusion.beside import Beside, Shown
+from sfumato.systems.diffusion.beside import Asked, Beside, Shown
 from sfumato.systems.diffusion.starts import Given, Latents
 from sfumato.systems.diffusion.words import Heard
 
@@ -68,7 +68,10 @@ class LatentConfig:
 
 @runtime_checkable
 class Reads(Protocol):
-    """What reads for a denoiser, with a tower that the system moves and saves."""
+    """What reads for a denoiser, with a tower that the system moves and saves.
+
+    One that reads prompts also has ``hear``, which says what it makes of a request.
+    """
 
     text: nn.Module
 
@@ -82,10 +85,6 @@ class Reads(Protocol):
 
     def read(self, ids: Tensor) -> Condition:
         """What the tower makes of it."""
-        ...
-
-    def hear(self, request: Generate, size: tuple[int, int]) -> Heard:
-        """The conditions of a request for pictures of this height and width."""
         ...
 
 
@@ -121,20 +120,16 @@ class LatentDiffusion(System[Request], abc.ABC):
     def channels(self) -> int:
         return self.config.first_stage.channels
 
-    @property
-    def can(self) -> tuple[type[Request], ...]:
-        return self.beside.tasks
-
     def players(self) -> dict[str, Player]:
         network = self.denoiser.network
         return {"denoiser": Player((network, self.text), self.config.optim, network.ends)}
 
     def adopt(self, base: System[Any]) -> None:
         """Take over a trained first stage; of another latent diffusion also the denoiser, where it has the
-        same shape apart from what lies beside the latents, and the tower that reads, where that is the same.
+        same shape apart from what is told, and the tower that reads, where that is the same.
 
-        A denoiser that sees more than its base does not heed it at first (as Stable Diffusion's inpainting
-        models began).
+        A denoiser that sees more beside the latents than its base does not heed it at first (as Stable
+        Diffusion's inpainting models began); one that reads less forgets the rest.
         """
         stage = self.config.first_stage
         if isinstance(base, LatentDiffusion) and base.config.first_stage == stage:
@@ -142,7 +137,7 @@ class LatentDiffusion(System[Request], abc.ABC):
             self.latent_mean.copy_(base.latent_mean)
             self.latent_std.copy_(base.latent_std)
             mine, theirs = self.denoiser.network, base.denoiser.network
-            if without_beside(mine.config) == without_beside(theirs.config):
+            if untold(mine.config) == untold(theirs.config):
                 mine.load_state_dict(widened(theirs.state_dict(), mine.state_dict()))
             text, other = self.text.state_dict(), base.text.state_dict()
             if shapes(text) == shapes(other):
@@ -194,13 +189,21 @@ class LatentDiffusion(System[Request], abc.ABC):
     def run(self, request: Request) -> Iterator[Event]:
         """New pictures, or others in place of given ones."""
         first = request.seed
-        asked, begin = self.beside.asked(request)
+        (asked, begin), hear = self._asked(request), self._hearing(request)
 
         def serve(part: Generate) -> Iterator[Event]:
             start = part.seed - first
-            return self._serve(part, begin(range(start, start + part.count)), self.reader.hear)
+            return self._serve(part, begin(range(start, start + part.count)), hear)
 
         return in_parts(serve, asked, self.config.chunk, self.hears)
+
+    def _asked(self, request: Request) -> Asked:
+        """A request as one for new pictures, and what those of its rows start from."""
+        return self.beside.asked(request)
+
+    @abc.abstractmethod
+    def _hearing(self, request: Request) -> Hear:
+        """What reads the parts of a request."""
 
     @property
     def hears(self) -> frozenset[str]:
@@ -280,9 +283,11 @@ def latent_shape(config: LatentConfig, height: int, width: int) -> tuple[int, in
     return stage.latent_channels, height // stage.factor, width // stage.factor
 
 
-def without_beside(config: DiTConfig | UNetConfig) -> DiTConfig | UNetConfig:
-    """The same denoiser, whatever it sees beside what it denoises."""
-    return replace(config, beside=0) if isinstance(config, DiTConfig) else replace(config, in_channels=0)
+def untold(config: DiTConfig | UNetConfig) -> DiTConfig | UNetConfig:
+    """The same denoiser, whatever it is told."""
+    if isinstance(config, DiTConfig):
+        return replace(config, beside=0, tokens=0, vector=0)
+    return replace(config, in_channels=0)
 
 
 def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
@@ -291,10 +296,12 @@ def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def widened(theirs: dict[str, Tensor], mine: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors with zeros after their columns, as many as are wanted: what is new is not heeded."""
-    grown = {}
-    for name, tensor in theirs.items():
-        wanted = torch.zeros_like(mine[name])
-        wanted[tuple(slice(0, length) for length in tensor.shape)] = tensor
-        grown[name] = wanted
+    """Their tensors where we have such, with zeros after their columns where ours are wider: what is new is
+    not heeded, and what is wanting is forgotten."""
+    grown = dict(mine)
+    for name in mine.keys() & theirs.keys():
+        grown[name] = torch.zeros_like(mine[name])
+        both = zip(theirs[name].shape, mine[name].shape, strict=True)
+        part = tuple(slice(0, min(lengths)) for lengths in both)
+        grown[name][part] = theirs[name][part]
     return grown

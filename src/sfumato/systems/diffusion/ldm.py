@@ -26,7 +26,7 @@ from sfumato.core import guidance, solvers
 from sfumato.core.additions import Additions
 from sfumato.core.durable import write_tensors
 from sfumato.core.process import Process
-from sfumato.core.request import Generate, Vary
+from sfumato.core.request import Generate, Request, Vary
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
 from sfumato.data.dataset import Facts
@@ -77,6 +77,13 @@ class LDM(LatentDiffusion):
     def fit(cls, config: LDMConfig, facts: Facts) -> LDMConfig:
         fitted: LDMConfig = super().fit(replace(config, text=knowing(config.text, facts)), facts)
         return fitted
+
+    @property
+    def can(self) -> tuple[type[Request], ...]:
+        return self.beside.tasks
+
+    def _hearing(self, request: Request) -> Hear:
+        return self.reader.hear
 
     @property
     def hears(self) -> frozenset[str]:

@@ -179,6 +179,30 @@ class Reader:
         return nothing + weights.to(tokens)[:, :, None] * (tokens - nothing)
 
 
+class Silent:
+    """Reads nothing: for models that are told what to show by what lies beside the latents alone."""
+
+    def __init__(self) -> None:
+        self.text: nn.Module = nn.Module()
+
+    def said(self, batch: Mapping[str, Any], facts: Facts) -> Int[Tensor, "b 0"]:
+        """Nothing of each picture."""
+        return torch.zeros(len(batch["image"]), 0, dtype=torch.long)
+
+    def nothing(self) -> Int[Tensor, "1 0"]:
+        """No tokens."""
+        return torch.zeros(1, 0, dtype=torch.long)
+
+    def read(self, ids: Tensor) -> Condition:
+        """Nothing told."""
+        return Condition()
+
+    def hear(self, request: Generate, size: tuple[int, int]) -> Heard:
+        """Nothing heard."""
+        share = torch.ones(request.count, 1, 1, 1)
+        return Heard(("",) * request.count, (Condition(),), (share,), Condition(), ())
+
+
 def widths(config: TextConfig) -> tuple[int, int]:
     """Of what a tower makes of a whole text, 0 for nothing, and of each of its parts."""
     match config:
