@@ -28,6 +28,7 @@ SYSTEMS = {
     "semantic": "sfumato.systems.diffusion.semantic:SemanticSynthesis",
     "inpainting": "sfumato.systems.diffusion.inpainting:Inpainting",
     "ldmsr": "sfumato.systems.diffusion.ldmsr:LDMSR",
+    "sr3": "sfumato.systems.diffusion.sr3:SR3",
     "stylegan": "sfumato.systems.gans.stylegan:StyleGAN",
     "projected": "sfumato.systems.gans.projected:ProjectedGAN",
     "srgan": "sfumato.systems.gans.srgan:SRGAN",
