@@ -32,6 +32,7 @@ VERBS = {
     "branch": Verb("branch", "Let pictures share their way out of the noise up to a moment, then part."),
     "mix": Verb("mix", "Mix the coarse styles of some seeds with the fine styles of others."),
     "vary": Verb("vary", "Make pictures that are like a given one, and not the same."),
+    "layout": Verb("layout", "Make pictures in which given things stand in given boxes."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
     "letters": Verb("letters", "Write a text in fonts that a system has learned, or between them."),
     "stylize": Verb("stylize", "Paint pictures anew in the style of others.", open=True),

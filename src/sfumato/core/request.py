@@ -126,8 +126,8 @@ class Upscale(Request):
 class Layout(Request):
     """Make pictures in which given things stand in given boxes."""
 
-    boxes: tuple[Box, ...] = field(kw_only=True)
-    """The things and where they stand."""
+    layouts: tuple[tuple[Box, ...], ...] = field(kw_only=True)
+    """The things and where they stand; several layouts are taken in turn, one a picture."""
     steps: int | None = field(default=None, kw_only=True)
     """As in ``Generate``."""
     guidance: float | None = field(default=None, kw_only=True)

@@ -157,8 +157,8 @@ class Map(Beside):
 
     def shares(self, maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
         """How much of each cell has each label; a colour that is none is taken for the nearest."""
-        pixels = maps.movedim(1, 3).to(self.palette)
-        label = torch.cdist(pixels.flatten(1, 2), self.palette).argmin(2)
+        pixels, palette = maps.movedim(1, 3).to(self.palette.device), self.palette.float()
+        label = torch.cdist(pixels.flatten(1, 2), palette).argmin(2)
         hot = nn.functional.one_hot(label, len(self.palette)).unflatten(1, maps.shape[2:])
         return nn.functional.avg_pool2d(hot.movedim(3, 1).float(), self.factor)
 

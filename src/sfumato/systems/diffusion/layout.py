@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sfumato.core.generate import Generate
+from sfumato.core.generate import Generate, in_turn
 from sfumato.core.process import Karras, Process
 from sfumato.core.request import Layout, Request
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
@@ -71,13 +71,15 @@ class BoxReader:
         tokens, pooled = self.text(ids.to(self.text.part.device))
         return Condition(tokens=tokens, vector=pooled)
 
-    def hear(self, boxes: Sequence[Box], request: Generate, size: tuple[int, int]) -> Heard:
-        """The same layout for every picture of a request."""
-        rows = self.encode(boxes).expand(request.count, -1, -1)
+    def hear(self, asked: Layout, request: Generate, size: tuple[int, int]) -> Heard:
+        """The layouts of the pictures of a request that is part of what was asked."""
+        start = request.seed - asked.seed
+        layouts = in_turn(asked.layouts, range(start, start + request.count))
+        rows = torch.cat([self.encode(boxes) for boxes in layouts])
         cond, null = self.read(rows), self.read(self.nothing().expand_as(rows))
-        said = ", ".join(box.label for box in boxes)
         share = torch.ones(request.count, 1, 1, 1).to(self.text.part)
-        return Heard((said,) * request.count, (cond,), (share,), null, ())
+        said = tuple(", ".join(box.label for box in boxes) for boxes in layouts)
+        return Heard(said, (cond,), (share,), null, ())
 
 
 class LayoutToImage(LatentDiffusion):
@@ -101,12 +103,15 @@ class LayoutToImage(LatentDiffusion):
     def preview(self, count: int, seed: int) -> Layout:
         things = self.config.boxes.things
         boxes = (Box(things[0], 0.04, 0.08, 0.3, 0.34), Box(things[len(things) // 2], 0.4, 0.42, 0.6, 0.62))
-        return Layout(count=count, seed=seed, boxes=boxes[: self.config.boxes.most])
+        return Layout(count=count, seed=seed, layouts=(boxes[: self.config.boxes.most],))
 
     def _asked(self, request: Request) -> Asked:
         if not isinstance(request, Layout):
             raise UsageError(f"Layout to image does not serve a {type(request).__name__}; give boxes.")
-        self.reader.encode(request.boxes)
+        if not request.layouts:
+            raise UsageError("There is no layout; give at least one.")
+        for boxes in request.layouts:
+            self.reader.encode(boxes)
         told = Generate(
             seed=request.seed, count=request.count, steps=request.steps, guidance=request.guidance
         )
@@ -114,7 +119,7 @@ class LayoutToImage(LatentDiffusion):
 
     def _hearing(self, request: Request) -> Hear:
         assert isinstance(request, Layout)
-        return partial(self.reader.hear, request.boxes)
+        return partial(self.reader.hear, request)
 
     @property
     def hears(self) -> frozenset[str]:
