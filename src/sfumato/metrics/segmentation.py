@@ -12,6 +12,8 @@ from sfumato.data.shapes.scene import BACKGROUNDS, COLOURS
 
 FAR_OFF = 0.7
 """Distance in colour from every shade of a colour beyond which a pixel does not count as a vote for it."""
+BARE = 0.25
+"""Distance in colour from the ground within which a pixel does not count as a vote either."""
 FEWEST = 6
 """Pixels of which an object has at least so many."""
 SIDE = 3
@@ -43,7 +45,7 @@ def segmented(pixels: Float[Tensor, "n 3 h w"]) -> tuple[Int[Tensor, "n h w"], I
     away[..., 2] = torch.where(light_ground, away[..., 2].new_tensor(9.0), away[..., 2])
     away = away.amin(3)
     near, colour = away.min(2)
-    votes = torch.where((near < bare) & (near < FAR_OFF), colour, len(COLOURS))
+    votes = torch.where((near < bare) & (near < FAR_OFF) & (bare > BARE), colour, len(COLOURS))
     found = torch.zeros(n, height, width, dtype=torch.long)
     cells = _cells(height, width)
     for cell in range(SIDE**2):
@@ -73,7 +75,7 @@ def mean_iou(found: Int[Tensor, "n h w"], true: Int[Tensor, "n h w"], classes: i
     return sum(shares) / len(shares)
 
 
-def box_iou(a: Float[Tensor, "*n 4"], b: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
+def box_iou(a: Float[Tensor, "*m 4"], b: Float[Tensor, "*k 4"]) -> Float[Tensor, "*n"]:
     """Intersection over union of boxes (left, top, right, bottom); 0 where one is empty."""
     size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     both = size.prod(-1)

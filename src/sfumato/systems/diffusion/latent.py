@@ -104,6 +104,7 @@ class LatentDiffusion(System[Request], abc.ABC):
         self.text = reader.text
         self.beside = beside
         self.notes: tuple[str, ...] = ()
+        self.scaled = False
         network = network_of(config, beside.channels, pooled, tokens)
         self.denoiser: Denoiser[Any] = Denoiser(network, config.process, config.predicts)
         self.register_buffer("latent_mean", torch.zeros(latents, 1, 1))
@@ -136,6 +137,7 @@ class LatentDiffusion(System[Request], abc.ABC):
             self.first_stage.load_state_dict(base.first_stage.state_dict())
             self.latent_mean.copy_(base.latent_mean)
             self.latent_std.copy_(base.latent_std)
+            self.scaled = True
             mine, theirs = self.denoiser.network, base.denoiser.network
             if untold(mine.config) == untold(theirs.config):
                 mine.load_state_dict(widened(theirs.state_dict(), mine.state_dict()))
@@ -152,8 +154,8 @@ class LatentDiffusion(System[Request], abc.ABC):
 
     @torch.no_grad()
     def prepare(self, data: Dataset) -> Dataset:
-        """Encode every picture and what is said of it once, and measure the latents (section G's
-        rescaling)."""
+        """Encode every picture and what is said of it once, and measure the latents (section G's rescaling)
+        unless their scale is that of a denoiser which was taken over."""
         means, stds, ids = [], [], []
         for rows in torch.arange(len(data)).split(128):
             batch = data.batch(rows)
@@ -163,11 +165,11 @@ class LatentDiffusion(System[Request], abc.ABC):
             stds.append((logvar.float() / 2).exp().half().cpu())
             ids.append(self.reader.said(batch, data.facts))
         mean, std = torch.cat(means), torch.cat(stds)
-        axes = (0, 2, 3)
-        self.latent_mean.copy_(mean.float().mean(axes, keepdim=True)[0])
-        self.latent_std.copy_(
-            (mean.float().var(axes, keepdim=True) + std.float().square().mean(axes, keepdim=True)).sqrt()[0]
-        )
+        if not self.scaled:
+            axes = (0, 2, 3)
+            self.latent_mean.copy_(mean.float().mean(axes, keepdim=True)[0])
+            power = mean.float().var(axes, keepdim=True) + std.float().square().mean(axes, keepdim=True)
+            self.latent_std.copy_(power.sqrt()[0])
         self.beside.measure(data)
         return Encoded(data, {"mean": mean, "std": std, "ids": torch.cat(ids)}, {}, live=self.beside.fields)
 

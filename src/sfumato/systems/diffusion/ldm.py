@@ -167,6 +167,7 @@ class LDM(LatentDiffusion):
         latents = found.vae.latent_channels
         system.latent_mean = torch.zeros(latents, 1, 1)
         system.latent_std = torch.full((latents, 1, 1), 1 / found.scale)
+        system.scaled = True
         return system
 
     def to_diffusers(self, folder: Path) -> None:
