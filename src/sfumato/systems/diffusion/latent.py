@@ -73,7 +73,10 @@ class Reads(Protocol):
     One that reads prompts also has ``hear``, which says what it makes of a request.
     """
 
-    text: nn.Module
+    @property
+    def text(self) -> nn.Module:
+        """The tower."""
+        ...
 
     def said(self, batch: Any, facts: Facts) -> Tensor:
         """What is said of each picture of a batch, as tokens."""
@@ -137,10 +140,10 @@ class LatentDiffusion(System[Request], abc.ABC):
             self.first_stage.load_state_dict(base.first_stage.state_dict())
             self.latent_mean.copy_(base.latent_mean)
             self.latent_std.copy_(base.latent_std)
-            self.scaled = True
             mine, theirs = self.denoiser.network, base.denoiser.network
             if untold(mine.config) == untold(theirs.config):
                 mine.load_state_dict(widened(theirs.state_dict(), mine.state_dict()))
+                self.scaled = True
             text, other = self.text.state_dict(), base.text.state_dict()
             if shapes(text) == shapes(other):
                 self.text.load_state_dict(other)

@@ -75,7 +75,9 @@ class LDM(LatentDiffusion):
 
     @classmethod
     def fit(cls, config: LDMConfig, facts: Facts) -> LDMConfig:
-        fitted: LDMConfig = super().fit(replace(config, text=knowing(config.text, facts)), facts)
+        if isinstance(config.text, WordsConfig):
+            config = replace(config, text=knowing(config.text, facts))
+        fitted: LDMConfig = super().fit(config, facts)
         return fitted
 
     @property

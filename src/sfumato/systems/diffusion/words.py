@@ -214,10 +214,8 @@ def widths(config: TextConfig) -> tuple[int, int]:
             return config.width, config.width
 
 
-def knowing(config: TextConfig, facts: Facts) -> TextConfig:
-    """A tower for the words of a dataset, if it is of words."""
-    if not isinstance(config, WordsConfig):
-        return config
+def knowing(config: WordsConfig, facts: Facts) -> WordsConfig:
+    """A tower for the words of a dataset."""
     return replace(config, vocabulary=facts.words or vocabulary_of(facts.classes))
 
 
