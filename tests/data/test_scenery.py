@@ -34,7 +34,7 @@ def test_pixels_of_one_label_have_one_colour_up_to_texture():
 
 
 def test_every_pair_of_colour_and_texture_and_every_ground_has_its_own_label():
-    train = Scenery("train", 60).batch(torch.arange(300))["source"]
+    train = Scenery("train", 24).batch(torch.arange(200))["source"]
     assert len(train.movedim(1, 3).flatten(0, 2).unique(dim=0)) == 29
 
 
