@@ -56,7 +56,7 @@ _LAPTOP = Preset(
     ),
     data="shapes",
     size=64,
-    train=TrainConfig(steps=1400, batch=32, ema=0.995),
+    train=TrainConfig(steps=1200, batch=32, ema=0.995),
     base=("ldm", "shapes"),
 )
 Inpainting.presets = {"laptop": _LAPTOP}

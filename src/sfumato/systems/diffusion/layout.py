@@ -138,7 +138,7 @@ LayoutToImage.presets = {
         ),
         data="labels-to-scenes",
         size=64,
-        train=TrainConfig(steps=2000, batch=32, ema=0.995),
+        train=TrainConfig(steps=1600, batch=32, ema=0.995),
         base=("ldm", "shapes"),
     )
 }
