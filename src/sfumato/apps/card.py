@@ -117,8 +117,13 @@ def use(system: System[Any]) -> str:
     return USES.get(task.__name__) or f"{verb_of(task)} ./pictures"
 
 
-USES = {"Score": 'clip search ./pictures "..."', "Imagine": 'clip search ./pictures "..." --prior PRIOR'}
-"""Commands of tasks that give no pictures."""
+USES = {
+    "Edit": 'edit "..." ./pictures --mask mask.png',
+    "Imagine": 'clip search ./pictures "..." --prior PRIOR',
+    "Layout": "layout --boxes boxes.json",
+    "Score": 'clip search ./pictures "..."',
+}
+"""Commands of tasks that take more, or give something else, than pictures."""
 
 
 def _relative(plan: Plan, watch: Watch) -> str:

@@ -167,6 +167,29 @@ class Cosine(_Betas):
 
 
 @dataclass(frozen=True)
+class Gamma(_Betas):
+    """Betas grow linearly, but in training times lie anywhere between the steps, and the network is told how
+    much data is left: with sqrt(gamma) uniform between those of two steps (Saharia et al. 2021, section 2.4,
+    after Chen et al. 2021, WaveGrad) any steps will do in sampling. The clock is 1000 sqrt(gamma)."""
+
+    steps: int = 2000
+    first: float = 1e-6
+    last: float = 1e-2
+
+    def betas(self) -> Float[Tensor, " steps"]:
+        return torch.linspace(self.first, self.last, self.steps, dtype=torch.float64)
+
+    def clock(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1000 * self.alpha(t)
+
+    def times(self, rng: Rng) -> Float[Tensor, " n"]:
+        after = rng.integers(1, self.steps + 1)
+        alpha = 1 / (1 + _ratios(self).square()).sqrt()
+        between = torch.lerp(alpha[after - 1], alpha[after], 1 - rng.uniform().double())
+        return self.when((1 / between.square() - 1).clamp(min=0).sqrt())
+
+
+@dataclass(frozen=True)
 class Karras:
     """Data stays, noise grows: x_t = x0 + sigma n (Karras et al. 2022, EDM).
 
@@ -245,7 +268,7 @@ class Level(NamedTuple):
     sigma: float
 
 
-Schedules = LinearBetas | ScaledLinear | Cosine | Karras | Straight
+Schedules = LinearBetas | ScaledLinear | Cosine | Gamma | Karras | Straight
 
 
 @dataclass(frozen=True)
