@@ -135,7 +135,7 @@ def unscaled(
     q: Float[Tensor, "b h l d"],
     k: Float[Tensor, "b h s d"],
     v: Float[Tensor, "b h s d"],
-    bias: Float[Tensor, "_ _ l s"],
+    bias: Float[Tensor, "_ _ _ s"],
 ) -> Float[Tensor, "b h l d"]:
     """softmax(q k^T + bias) v, as T5 has it (Raffel et al. 2020, section 2.1): nothing is divided by sqrt d,
     and the softmax is taken in fp32."""

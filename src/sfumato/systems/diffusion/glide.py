@@ -287,6 +287,8 @@ _LAPTOP = GLIDEConfig(
     clip=NoisedClipConfig(_EYES, WordsConfig(width=96, depth=2, heads=4), dimension=96),
     process=Process(CosineLogSNR(shift=-1.0)),
     predicts="v",
+    drop=0.1,
+    holes=0.3,
     optim=_MUON,
     clip_optim=replace(_MUON, lr=1e-3),
     solver="ddim",
@@ -305,7 +307,7 @@ _WIDE = UNetConfig(
 )
 GLIDE.presets = {
     "laptop": Preset(
-        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=3000, batch=32, ema=0.998)
+        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=2600, batch=32, ema=0.998)
     ),
     "paper": Preset(
         GLIDEConfig(
