@@ -128,7 +128,10 @@ def main() -> None:
             for way, (kept, valid) in thresholds_of(system, given.count, limit).items():
                 found |= {f"guidance {STRONG:g}, {way}": kept, f"guidance {STRONG:g}, {way}: validity": valid}
         for what, figures in found.items():
-            print(f"{name}: {what:<40} {json.dumps({k: round(v, 4) for k, v in figures._asdict().items()})}", flush=True)
+            print(
+                f"{name}: {what:<40} {json.dumps({k: round(v, 4) for k, v in figures._asdict().items()})}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ BATCH, COUNT, SEED = 4, 3, 5
 GREY_LEVEL = 1 / 127.5
 LONGEST = 100
 BUILT_UPON = {find(name, SYSTEMS, "system").stands_on for name in SYSTEMS} | {
-    preset.base[0] for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets.values() if preset.base
+    preset.base[0]
+    for name in SYSTEMS
+    for preset in find(name, SYSTEMS, "system").presets.values()
+    if preset.base
 }
 PRESETS = [(name, preset) for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets]
 

@@ -268,7 +268,8 @@ class CosineLogSNR:
 
     def grid(self, steps: int, spacing: Spacing) -> Float[Tensor, " s"]:
         if spacing == "karras":
-            t = self.when(_karras(2e-2, 1e3, steps))
+            low, high = self._ratio(torch.tensor([1e-3, 0.999], dtype=torch.float64)).tolist()
+            t = self.when(_karras(low, high, steps))
             return torch.cat([t, t.new_zeros(1)])
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 

@@ -89,7 +89,9 @@ class T5Network(T5Encoder):
         """Logits of what follows each of the tokens ``before``, in an answer to the text ``ids``."""
         read = self(ids)
         held = ids != PAD
-        x = self.decoder(self.shared(before), held=torch.ones_like(before, dtype=torch.bool), read=(read, held))
+        x = self.decoder(
+            self.shared(before), held=torch.ones_like(before, dtype=torch.bool), read=(read, held)
+        )
         if self.lm_head is not None:
             return self.lm_head(x)
         return (x * self.shape.width**-0.5) @ self.shared.weight.to(x.dtype).T
@@ -178,7 +180,9 @@ class _Block(nn.Module):
     def __init__(self, shape: T5Shape, *, writes: bool, biased: bool):
         super().__init__()
         across = [_Attending(shape, "EncDecAttention", biased=False)] if writes else []
-        self.layer = nn.ModuleList([_Attending(shape, "SelfAttention", biased=biased), *across, _Feeding(shape)])
+        self.layer = nn.ModuleList(
+            [_Attending(shape, "SelfAttention", biased=biased), *across, _Feeding(shape)]
+        )
 
     def forward(self, x: Tensor, bias: Tensor, read: tuple[Tensor, Tensor] | None) -> Tensor:
         x = self.layer[0](x, None, bias)

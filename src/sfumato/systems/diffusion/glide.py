@@ -99,9 +99,7 @@ class GLIDE(System[Request]):
     @classmethod
     def fit(cls, config: GLIDEConfig, facts: Facts) -> GLIDEConfig:
         text = replace(config.text, vocabulary=facts.words or vocabulary_of(facts.classes))
-        fitted = replace(
-            config, channels=facts.channels, height=facts.height, width=facts.width, text=text
-        )
+        fitted = replace(config, channels=facts.channels, height=facts.height, width=facts.width, text=text)
         _check(fitted, (facts.height, facts.width))
         return fitted
 
@@ -193,7 +191,9 @@ class GLIDE(System[Request]):
                 x = c.process.noise(image, times[:1].expand(request.count), rng)
         heard = self.reader.hear(request, size).beside(torch.cat([image * keep, keep], 1), None)
         denoise = self._guided(request, heard)
-        denoise = thresholded(denoise, c.threshold if request.threshold is None else parsed(request.threshold))
+        denoise = thresholded(
+            denoise, c.threshold if request.threshold is None else parsed(request.threshold)
+        )
         denoise = guidance.pasted(denoise, image, keep)
         solver = solvers.named(request.solver or c.solver, eta=request.eta)
         for step in solver(denoise, c.process, x, times, rng=rng):

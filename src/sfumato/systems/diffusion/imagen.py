@@ -99,8 +99,7 @@ class Imagen(System[Generate]):
             Told(config.text.network.width, stage.width, config.words) for stage in config.stages
         )
         self.stages = nn.ModuleList(
-            Denoiser(_network(config, i), config.process, config.predicts)
-            for i in range(len(config.stages))
+            Denoiser(_network(config, i), config.process, config.predicts) for i in range(len(config.stages))
         )
         self.told[:-1].requires_grad_(False)
         self.stages[:-1].requires_grad_(False)
@@ -186,9 +185,10 @@ class Imagen(System[Generate]):
     @torch.no_grad()
     def _serve(self, request: Generate) -> Iterator[Event]:
         c, rng = self.config, Rng.sampling(request.seed, request.count)
-        whole = request.height or c.height, request.width or c.width
+        last = c.stages[-1].shrink
+        asked = request.height or c.height // last, request.width or c.width // last
+        whole = asked[0] * last, asked[1] * last
         x = torch.empty(request.count, c.channels, 0, 0, device=self.device)
-        notes: tuple[str, ...] = ()
         for i, stage in enumerate(c.stages):
             size = _size(stage, whole)
             heard = self.readers[i].hear(request, size)
@@ -212,10 +212,11 @@ class Imagen(System[Generate]):
             times = c.process.schedule.grid(request.steps or stage.steps, request.spacing or stage.spacing)
             noise = c.process.prior(torch.empty(request.count, c.channels, *size, device=self.device), rng)
             for step in solver(thresholded(denoise, threshold), c.process, noise, times, rng=rng):
-                yield Progress((i + 1 - step.t) / len(c.stages), partial(_enlarged, step.x0, whole))
+                yield Progress((i + 1 - step.t) / len(c.stages), partial(_enlarged, step.x0, asked))
             x = step.x.float().clamp(-1, 1)
-            x, notes = ((x + 1) * 127.5).round() / 127.5 - 1 if i + 1 < len(c.stages) else x, heard.notes
-        yield Images(_enlarged(x, whole), captions=heard.prompts, notes=notes)
+            if i + 1 < len(c.stages):  # what is enlarged is a picture, in whole grey levels
+                x = ((x + 1) * 127.5).round() / 127.5 - 1
+        yield Images(x, captions=heard.prompts, notes=heard.notes)
 
     def _stage(self, i: int) -> Denoiser[UNet | DiT]:
         return self.stages[i]  # type: ignore[return-value]
@@ -370,6 +371,10 @@ Imagen.presets = {
     ),
     "base": _LAPTOP,
     "paper": Preset(
-        _PAPER, data="folder", size=64, train=TrainConfig(steps=2_500_000, batch=2048, ema=0.9999), base=("t5", "paper")
+        _PAPER,
+        data="folder",
+        size=64,
+        train=TrainConfig(steps=2_500_000, batch=2048, ema=0.9999),
+        base=("t5", "paper"),
     ),
 }

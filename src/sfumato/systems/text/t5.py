@@ -93,10 +93,14 @@ class T5(System[Request]):
         before = pad(answer[:, :-1], (1, 0), value=PAD)
         logits = self.network.write(asked, before).float()
         told = torch.where(answer == PAD, IGNORED, answer)
-        yield Loss.sum("language", nats=cross_entropy(logits.flatten(0, 1), told.flatten(), ignore_index=IGNORED))
+        yield Loss.sum(
+            "language", nats=cross_entropy(logits.flatten(0, 1), told.flatten(), ignore_index=IGNORED)
+        )
 
     def run(self, request: Request) -> Iterator[Event]:
-        raise UsageError("A T5 answers no requests; others read with it: give it to 'train imagen' as --base.")
+        raise UsageError(
+            "A T5 answers no requests; others read with it: give it to 'train imagen' as --base."
+        )
 
     @classmethod
     def from_diffusers(cls, folder: Path) -> T5:
@@ -163,7 +167,5 @@ T5.presets = {
         size=32,
         train=TrainConfig(steps=1200, batch=128, ema=0.99),
     ),
-    "paper": Preset(
-        T5Config(), data="folder", size=64, train=TrainConfig(steps=524_288, batch=128, ema=0.0)
-    ),
+    "paper": Preset(T5Config(), data="folder", size=64, train=TrainConfig(steps=524_288, batch=128, ema=0.0)),
 }
