@@ -2,8 +2,9 @@
 
     python -m benchmarks.imagen runs/imagen-base runs/imagen-bag runs/imagen runs/imagen-plain
 
-Of every run: pictures of two shapes in a relation, fresh ones and with held-out pairs, beside captions shuffled;
-then strongly guided with each way of keeping beliefs in range; and whether what it draws is of the world at all.
+Of every run: pictures of two shapes in a relation, fresh ones and with held-out pairs, beside captions
+shuffled; then strongly guided with each way of keeping beliefs in range; and whether what it draws is of
+the world at all.
 """
 
 from __future__ import annotations

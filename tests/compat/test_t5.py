@@ -110,7 +110,7 @@ def test_tokenizers_that_are_not_t5s_are_refused(tmp_path):
     file.unlink()
     whole = spiece(PIECES, SCORES)
     (tmp_path / "spiece.model").write_bytes(whole[: len(whole) - 30])
-    with pytest.raises(DataError, match="no model of SentencePiece .it breaks off"):
+    with pytest.raises(DataError, match=r"no model of SentencePiece .it breaks off"):
         read_tokenizer(tmp_path)
 
 

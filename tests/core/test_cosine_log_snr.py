@@ -1,4 +1,5 @@
-"""The cosine in continuous time against its formulas: levels, posterior, and back from a level to its time."""
+"""The cosine in continuous time against its formulas: levels, posterior, and back from a level to its
+time."""
 
 from __future__ import annotations
 

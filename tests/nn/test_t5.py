@@ -103,5 +103,5 @@ def test_words_alone_know_nothing_of_their_order():
 
 
 def test_buckets_that_make_no_sense_are_refused():
-    with pytest.raises(UsageError, match="multiple of 4 .* got 30 and 128"):
+    with pytest.raises(UsageError, match=r"multiple of 4 .* got 30 and 128"):
         T5Shape(buckets=30)

@@ -1,4 +1,5 @@
-"""Imagen: what order does to what is told, noise beside the small picture, and a cascade that stands on its base."""
+"""Imagen: what order does to what is told, noise beside the small picture, and a cascade that stands on its
+base."""
 
 from __future__ import annotations
 
@@ -165,9 +166,8 @@ def test_the_last_stage_learns_from_pictures_of_its_own_size():
 
 def test_thresholds_change_what_is_guided_strongly():
     system = base()
-    free, static, dynamic = (
-        drawn(system, guidance=30.0, threshold=way) for way in ("free", "static", "dynamic:.9")
-    )
+    ways = ("free", "static", "dynamic:.9")
+    free, static, dynamic = (drawn(system, guidance=30.0, threshold=way) for way in ways)
     assert not torch.equal(static, dynamic)
     assert not torch.equal(static, free)
     with pytest.raises(UsageError, match="A threshold is static"):
@@ -184,7 +184,7 @@ def test_it_takes_the_shape_of_the_base_it_is_given():
     assert config.bag
     assert config.process == below.config.process
     assert config.level == 0.3
-    with pytest.raises(DataError, match="builds on a T5 .* got a DDPM"):
+    with pytest.raises(DataError, match=r"builds on a T5 .* got a DDPM"):
         Imagen.built_on(config, DDPM(DDPMConfig(network=UNetConfig(widths=(8,), groups=4, blocks=(1,)))))
 
 
@@ -196,8 +196,10 @@ def test_a_base_of_another_kind_or_shape_is_refused():
 
 
 def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(UsageError, match="multiples of 2, got 24 x 25"):
+        drawn(base(), width=25, height=24)
     with pytest.raises(UsageError, match="multiples of 4, got 24 x 26"):
-        drawn(base(), width=26, height=24)
+        drawn(cascade(), width=26, height=24)
     with pytest.raises(UsageError, match=r"ever less, such as 4, 2, 1; got \[1, 2\]"):
         built(LARGE, SMALL)
 

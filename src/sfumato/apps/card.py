@@ -107,7 +107,8 @@ def write(plan: Plan, trainer: Trainer, watch: Watch) -> None:
 
 
 def use(system: System[Any]) -> str:
-    """The verb that asks it for what it is there for, up to the run; one that answers nothing is built upon."""
+    """The verb that asks it for what it is there for, up to the run; one that answers nothing is built
+    upon."""
     from sfumato.apps.sample import verb_of
     from sfumato.core.generate import Generate
 

@@ -40,8 +40,8 @@ class Generate(Request):
     guidance_rescale: float = 0.0
     """How much to undo guidance's gain in contrast (0 to 1)."""
     threshold: str | None = None
-    """How guided pictures are kept in range: static cuts off, dynamic:0.995 draws the whole picture nearer by that
-    percentile; none means the system's own default."""
+    """How guided pictures are kept in range: static cuts off, dynamic:0.995 draws the whole picture nearer
+    by that percentile; none means the system's own default."""
     solver: str | None = None
     """Name of the solver; none means the system's own default."""
     spacing: Literal["leading", "trailing", "linspace", "karras"] | None = None

@@ -114,8 +114,8 @@ def clipped(denoise: Denoise, limit: float = 1.0) -> Denoise:
 
 
 def pasted(denoise: Denoise, image: Tensor, keep: Tensor) -> Denoise:
-    """Put what is known of the picture into every belief: ``keep`` is 1 where it is ``image`` (Nichol et al. 2021,
-    GLIDE, section 3.2)."""
+    """Put what is known of the picture into every belief: ``keep`` is 1 where it is ``image`` (Nichol et
+    al. 2021, GLIDE, section 3.2)."""
 
     def known(x: Tensor, t: Tensor) -> Belief:
         belief = denoise(x, t)

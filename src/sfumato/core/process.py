@@ -240,8 +240,8 @@ class Straight:
 
 @dataclass(frozen=True)
 class CosineLogSNR:
-    """The cosine in continuous time: ln(alpha^2 / sigma^2) = -2 ln tan(pi/2 (t + offset) / (1 + offset)) + shift,
-    with alpha^2 + sigma^2 = 1 (Ho & Salimans 2022, section 2; Imagen).
+    """The cosine in continuous time: ln(alpha^2 / sigma^2) = -2 ln tan(pi/2 (t + offset) / (1 + offset)) +
+    shift, with alpha^2 + sigma^2 = 1 (Ho & Salimans 2022, section 2; Imagen).
 
     At t = 0 there is nothing but data. The clock is 1000 t.
     """

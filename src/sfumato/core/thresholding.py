@@ -1,11 +1,12 @@
 """Keeping beliefs where pictures live: by cutting off what is beyond, or by drawing everything nearer.
 
-Guidance pushes beliefs out of [-1, 1]. Solvers work out the noise from the belief that they are given, so that
-what is kept here is what they follow.
+Guidance pushes beliefs out of [-1, 1]. Solvers work out the noise from the belief that they are given, so
+that what is kept here is what they follow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,15 +21,16 @@ from sfumato.errors import UsageError
 
 @dataclass(frozen=True)
 class Static:
-    """Values beyond are cut off, and all of them are then as far as can be: guided strongly, pictures saturate."""
+    """Values beyond are cut off, and all of them are then as far as can be: guided strongly, pictures
+    saturate."""
 
     limit: float = 1.0
 
 
 @dataclass(frozen=True)
 class Dynamic:
-    """Each picture is divided by a percentile of its own absolute values, where that is above 1 (Saharia et al.
-    2022, Imagen, section 2.3); what is then still beyond is cut off."""
+    """Each picture is divided by a percentile of its own absolute values, where that is above 1 (Saharia et
+    al. 2022, Imagen, section 2.3); what is then still beyond is cut off."""
 
     share: float = 0.995
     """Of the values of a picture that are to come inside."""
@@ -49,6 +51,7 @@ class Free:
 
 
 Threshold = Static | Dynamic | Free
+WAYS: Mapping[str, Callable[..., Threshold]] = {"static": Static, "dynamic": Dynamic, "free": Free}
 
 
 def thresholded(denoise: Denoise, threshold: Threshold) -> Denoise:
@@ -75,7 +78,8 @@ def drawn_in(x0: Float[Tensor, "b ..."], threshold: Dynamic) -> Float[Tensor, "b
 
 
 def parsed(text: str) -> Threshold:
-    """What is meant by ``static``, ``static:1.2``, ``dynamic``, ``dynamic:.995``, ``dynamic:.95:1.5``, ``free``.
+    """What is meant by ``static``, ``static:1.2``, ``dynamic``, ``dynamic:.995``, ``dynamic:.95:1.5``,
+    ``free``.
 
     >>> parsed("dynamic:.95:1.5")
     Dynamic(share=0.95, most=1.5)
@@ -83,7 +87,7 @@ def parsed(text: str) -> Threshold:
     kind, *numbers = text.split(":")
     try:
         values = [float(number) for number in numbers]
-        return {"static": Static, "dynamic": Dynamic, "free": Free}[kind](*values)  # type: ignore[no-any-return, operator]
+        return WAYS[kind](*values)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"A threshold is static, dynamic:SHARE, dynamic:SHARE:MOST or free, got '{text}'."

@@ -1,7 +1,7 @@
 """The tokenizer of T5: of all ways to cut a text into known pieces, the likeliest.
 
-Kudo: Subword Regularization, ACL 2018, arXiv 1804.10959, section 3.2; as SentencePiece has it, with words that
-begin in a mark for the space before them.
+Kudo: Subword Regularization, ACL 2018, arXiv 1804.10959, section 3.2; as SentencePiece has it, with words
+that begin in a mark for the space before them.
 """
 
 from __future__ import annotations

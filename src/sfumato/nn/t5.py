@@ -117,8 +117,9 @@ def initialise(module: nn.Module, shape: T5Shape) -> None:
 
 
 def bucket(distance: Int[Tensor, "l s"], buckets: int, farthest: int, *, both: bool) -> Int[Tensor, "l s"]:
-    """Which bucket a distance, key minus query, falls into: near ones have buckets of their own, far ones share
-    logarithmically wider ones (section 2.1). ``both`` tells before from behind; else what lies behind is 0."""
+    """Which bucket a distance, key minus query, falls into: near ones have buckets of their own, far ones
+    share logarithmically wider ones (section 2.1). ``both`` tells before from behind; else what lies behind
+    is 0."""
     base = torch.zeros_like(distance)
     if both:
         buckets //= 2
@@ -157,7 +158,7 @@ class _Stack(nn.Module):
         return self.final_layer_norm(x)
 
 
-def _unless(seen: Bool[Tensor, "..."]) -> Tensor:
+def _unless(seen: Tensor) -> Tensor:
     """0 where a place may be looked at, nearly minus infinity elsewhere."""
     return torch.where(seen, 0.0, NEVER)
 

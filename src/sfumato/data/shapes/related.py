@@ -1,4 +1,5 @@
-"""Two plain shapes and how they stand to each other: captions whose meaning hangs on the order of their words."""
+"""Two plain shapes and how they stand to each other: captions whose meaning hangs on the order of their
+words."""
 
 from __future__ import annotations
 

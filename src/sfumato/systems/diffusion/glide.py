@@ -1,9 +1,10 @@
-"""GLIDE: words to pictures in pixels, led by guidance without a classifier or by a CLIP that sees through noise.
+"""GLIDE: words to pictures in pixels, led by guidance without a classifier or by a CLIP that sees through
+noise.
 
-Nichol, Dhariwal, Ramesh, Shyam, Mishkin, McGrew, Sutskever, Chen: GLIDE: Towards Photorealistic Image Generation
-and Editing with Text-Guided Diffusion Models, ICML 2022, arXiv 2112.10741. Its reader of words learns with the
-picture; the same model fills a hole in a given one. The learned variance and the upsampler of the paper are
-not here (Imagen has a cascade).
+Nichol, Dhariwal, Ramesh, Shyam, Mishkin, McGrew, Sutskever, Chen: GLIDE: Towards Photorealistic Image
+Generation and Editing with Text-Guided Diffusion Models, ICML 2022, arXiv 2112.10741. Its reader of words
+learns with the picture; the same model fills a hole in a given one. The learned variance and the upsampler
+of the paper are not here (Imagen has a cascade).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.core import guidance, parallel, solvers
@@ -41,7 +42,8 @@ from sfumato.systems.diffusion.words import Heard, Reader
 HEARD = 2000
 """Captions from which near misses are learned."""
 BLIND = 0.98
-"""From this time on there is next to nothing but noise, in which a CLIP sees nothing: it does not lead there."""
+"""From this time on there is next to nothing but noise, in which a CLIP sees nothing: it does not lead
+there."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ class GLIDE(System[Request]):
         return data
 
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
-        """The denoiser's squared error, beside a picture with a hole now and then (section 3.2); then the CLIP's
-        game on noisy pictures (section 3.3)."""
+        """The denoiser's squared error, beside a picture with a hole now and then (section 3.2); then the
+        CLIP's game on noisy pictures (section 3.3)."""
         c, rng, x0 = self.config, batch.rng, batch["image"]
         ids = self.reader.encode(batch["caption"]).to(x0.device)
         keep = (rng.uniform() >= c.drop).to(x0.device)
@@ -202,7 +204,8 @@ class GLIDE(System[Request]):
         yield Images(pixels, captions=heard.prompts, notes=heard.notes)
 
     def _guided(self, request: Generate, heard: Heard) -> Denoise:
-        """Without a classifier (section 3.1), or by the gradient of a CLIP's dot product (section 3.3, eq. 9)."""
+        """Without a classifier (section 3.1), or by the gradient of a CLIP's dot product (section 3.3, eq.
+        9)."""
         c = self.config
         scale = c.guidance if c.led_by == "clip" and request.guidance is None else request.guided(c.guidance)
         if c.led_by == "words":
@@ -229,8 +232,8 @@ class GLIDE(System[Request]):
 
 
 def kept(height: int, width: int, share: float, rng: Rng) -> Float[Tensor, "b 1 h w"]:
-    """What is given of each picture: 1 around a hole, a rectangle of a quarter to three quarters of each side, in
-    ``share`` of them, and nothing of the others."""
+    """What is given of each picture: 1 around a hole, a rectangle of a quarter to three quarters of each
+    side, in ``share`` of them, and nothing of the others."""
     some = rng.uniform() < share
     edges = []
     for side in (height, width):

@@ -165,8 +165,8 @@ class Imagen(System[Generate]):
     def noised(
         self, small: Float[Tensor, "b c i j"], size: tuple[int, int], level: Float[Tensor, " b"], rng: Rng
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b l"]]:
-        """A small picture enlarged and under as much noise as there is at the time ``level``, and what a stage
-        is told of this level (noise conditioning augmentation, section 2.4 and Ho et al. 2021)."""
+        """A small picture enlarged and under as much noise as there is at the time ``level``, and what a
+        stage is told of this level (noise conditioning augmentation, section 2.4 and Ho et al. 2021)."""
         large = interpolate(small, size, mode="bilinear")
         told = sinusoidal(1000 * level, LEVEL).to(large)
         return self.config.process.noise(large, level, rng), told
@@ -190,7 +190,7 @@ class Imagen(System[Generate]):
         whole = asked[0] * last, asked[1] * last
         x = torch.empty(request.count, c.channels, 0, 0, device=self.device)
         for i, stage in enumerate(c.stages):
-            size = _size(stage, whole)
+            size = _size(stage, whole, last)
             heard = self.readers[i].hear(request, size)
             conds, null = list(heard.conds), heard.null
             if i:
@@ -271,12 +271,14 @@ def _enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if tuple(x.shape[2:]) == size else interpolate(x, size, mode="nearest")
 
 
-def _size(stage: StageConfig, whole: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a stage's pictures, where the data's are these."""
+def _size(stage: StageConfig, whole: tuple[int, int], last: int = 1) -> tuple[int, int]:
+    """Height and width of a stage's pictures, where the data's are these; ``last`` is how many times
+    smaller than those the answer is, by whose pixels a user counts."""
     unit = stage.shrink * stage.network.patch
     if whole[0] % unit or whole[1] % unit:
         raise UsageError(
-            f"Height and width must be multiples of {unit}, got {whole[0]} x {whole[1]}; choose another size."
+            f"Height and width must be multiples of {max(1, unit // last)}, got {whole[0] // last} x "
+            f"{whole[1] // last}; choose another size."
         )
     return whole[0] // stage.shrink, whole[1] // stage.shrink
 
@@ -311,8 +313,8 @@ def _reads_like(one: T5Config, other: T5Config) -> bool:
 OWN = ("channels", "height", "width", "augmentation", "level", "optim", "drop", "chunk")
 """Settings of the stage that is to learn, not of those below."""
 BASE = (
-    "A stage of Imagen builds on a T5 of its own shape, or if there are stages below it on an Imagen with these, "
-    "got a {}; train it with 'sfumato train t5' or 'sfumato train imagen base'."
+    "A stage of Imagen builds on a T5 of its own shape, or if there are stages below it on an Imagen with "
+    "these, got a {}; train it with 'sfumato train t5' or 'sfumato train imagen base'."
 )
 PREVIEW_PROMPTS = (
     "a red circle above a blue square",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -150,7 +151,7 @@ def corrupted(row: Sequence[int], seed: int, config: T5Config) -> tuple[list[int
 def _cut(total: int, parts: int, chance: random.Random) -> list[int]:
     """A number as a sum of so many, each at least 1, all ways alike."""
     edges = [0, *sorted(chance.sample(range(1, total), parts - 1)), total]
-    return [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    return [b - a for a, b in pairwise(edges)]
 
 
 def _filled(rows: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "b l"]:
