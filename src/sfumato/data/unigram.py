@@ -125,7 +125,8 @@ class UnigramTokenizer:
                 found = self._table.get(text[start:end])
                 if found and best[start] + found[1] > best[end]:
                     best[end], way[end] = best[start] + found[1], (start, found[0])
-        path, end = [], len(text)
+        path: list[int] = []
+        end = len(text)
         while end:
             start, number = way[end]
             if not (number == UNKNOWN and path and path[-1] == UNKNOWN):  # one mark for a stretch of unknowns

@@ -24,6 +24,10 @@ NEVER = -1e9
 """Added to the score of a place that must not be looked at; finite, so that an empty text is no trouble."""
 
 
+TABLE = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+"""Of what is added to scores; all layers share the first one's."""
+
+
 @dataclass(frozen=True)
 class T5Shape:
     """The shape of a T5; the defaults are those of version 1.1, small."""
@@ -111,9 +115,9 @@ def initialise(module: nn.Module, shape: T5Shape) -> None:
             if layer.relative_attention_bias is not None:
                 nn.init.normal_(layer.relative_attention_bias.weight, std=shape.width**-0.5)
         elif isinstance(layer, _Gated | _Plain):
-            for name, part in layer.named_children():
-                wide = shape.hidden if name == "wo" else shape.width
-                nn.init.normal_(part.weight, std=wide**-0.5)
+            for name, weight in layer.named_parameters():
+                wide = shape.hidden if name == "wo.weight" else shape.width
+                nn.init.normal_(weight, std=wide**-0.5)
 
 
 def bucket(distance: Int[Tensor, "l s"], buckets: int, farthest: int, *, both: bool) -> Int[Tensor, "l s"]:
@@ -148,7 +152,7 @@ class _Stack(nn.Module):
     ) -> Float[Tensor, "b l d"]:
         places = torch.arange(x.shape[1], device=x.device)
         distance = places[None, :] - places[:, None]
-        table = self.block[0].layer[0].SelfAttention.relative_attention_bias.weight.float()
+        table = self.get_parameter(TABLE).float()
         number = bucket(distance, self.shape.buckets, self.shape.farthest, both=not self.writes)
         bias = table[number].permute(2, 0, 1)[None] + _unless(held)[:, None, None]
         if self.writes:

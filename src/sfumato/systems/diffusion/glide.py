@@ -9,7 +9,7 @@ of the paper are not here (Imagen has a cascade).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -151,11 +151,12 @@ class GLIDE(System[Request]):
     def run(self, request: Request) -> Iterator[Event]:
         """New pictures; or given ones, of which what the mask says is painted anew."""
         first = request.seed
+        given: Callable[[range], starts.Given] = starts.nothing
         match request:
             case Edit():
                 asked, given = starts.plain(request), partial(starts.masked, request)
             case Generate():
-                asked, given = request, starts.nothing
+                asked = request
             case _:
                 raise UsageError(f"GLIDE does not serve a {type(request).__name__}; ask for another task.")
 
@@ -310,7 +311,7 @@ _WIDE = UNetConfig(
 )
 GLIDE.presets = {
     "laptop": Preset(
-        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=2600, batch=32, ema=0.998)
+        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=2200, batch=32, ema=0.998)
     ),
     "paper": Preset(
         GLIDEConfig(

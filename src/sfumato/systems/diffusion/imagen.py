@@ -348,7 +348,7 @@ _LAPTOP = Preset(
     ),
     data="related-shapes",
     size=48,
-    train=TrainConfig(steps=4000, batch=32, ema=0.998),
+    train=TrainConfig(steps=3000, batch=32, ema=0.998),
     base=("t5", "laptop"),
     base_data="shape-stories",
 )
@@ -367,7 +367,7 @@ Imagen.presets = {
     "laptop": replace(
         _LAPTOP,
         config=replace(_LAPTOP.config, stages=(_BASE, _UP)),
-        train=replace(_LAPTOP.train, steps=1500),
+        train=replace(_LAPTOP.train, steps=1000),
         base=("imagen", "base"),
         base_data="",
     ),
