@@ -2,8 +2,9 @@
 
     python -m benchmarks.glide runs/glide
 
-Each way draws the same captions from the same noise; several scales are tried for each. Then holes are filled in
-real pictures: how often what comes out is of the world and what was asked for, beside the mean of the rest.
+Each way draws the same captions from the same noise; several scales are tried for each. Then holes are
+filled in real pictures: how often what comes out is of the world and what was asked for, beside the mean of
+the rest.
 """
 
 from __future__ import annotations

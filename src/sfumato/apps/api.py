@@ -108,8 +108,8 @@ def train(
     """Train as ``sfumato train`` does and return the system, loaded from its run folder.
 
     What is None is the preset's: ``steps``, ``batch`` and ``size`` (of the pictures, in pixels).
-    ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``; ``base``
-    is the run to build on, where there is one.
+    ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``;
+    ``base`` is the run to build on, where there is one.
     """
     devices.setup()
     if resume:

@@ -303,7 +303,7 @@ _WIDE = UNetConfig(
     widths=(192, 384, 576, 768),
     blocks=(3,),
     attend=(False, True, True, True),
-    depth=(1,),
+    joint=True,
     head_width=64,
     resblock="scale_shift",
     resize="resblock",
@@ -318,7 +318,7 @@ GLIDE.presets = {
             text=WordsConfig(length=128, width=512, depth=16, heads=8),
             network=_WIDE,
             clip=NoisedClipConfig(
-                replace(_WIDE, widths=(128, 256, 384, 512), depth=(0,), dropout=0.0), dimension=512
+                replace(_WIDE, widths=(128, 256, 384, 512), joint=False, dropout=0.0), dimension=512
             ),
         ),
         data="folder",
