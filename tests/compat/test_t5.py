@@ -16,6 +16,8 @@ from sfumato.data.shapes.related import RelatedShapes
 from sfumato.data.unigram import MARKS, SPACE, UnigramTokenizer
 from sfumato.errors import DataError
 from sfumato.nn.t5 import T5Shape
+from sfumato.nn.transformer import DiTConfig
+from sfumato.systems.diffusion.imagen import Imagen, ImagenConfig, StageConfig
 from sfumato.systems.text.t5 import LAPTOP, T5, T5Config
 
 PIECES = (*MARKS, SPACE, "a", "b", "c", "ab", SPACE + "a", SPACE + "cab", "bb", "ca")
@@ -71,6 +73,18 @@ def test_an_encoder_of_transformers_opens_with_its_tokenizer_beside_it(folder):
     theirs = transformers.T5EncoderModel.from_pretrained(folder).eval()
     told = theirs(input_ids=ids, attention_mask=(ids != 0).long()).last_hidden_state
     assert (told - system.network(ids))[ids != 0].abs().max() < 2e-5
+
+
+def test_imagen_reads_with_an_encoder_of_transformers(folder):
+    encoder = load(folder, precision="fp32", device="cpu")
+    stage = StageConfig(network=DiTConfig(patch=4, width=16, depth=1, heads=2), width=8)
+    fitted = Imagen.fit(ImagenConfig(stages=(stage,), words=7), RelatedShapes("test", 24).facts)
+    system = Imagen(Imagen.built_on(fitted, encoder))
+    system.adopt(encoder)
+    ids = system.readers[0].encode(["cab abba"])
+    assert ids.shape == (1, 7)
+    assert torch.equal(system.text(ids), encoder.network(ids))
+    assert "text" not in {name.split(".")[0] for name, p in system.named_parameters() if p.requires_grad}
 
 
 @torch.no_grad()
