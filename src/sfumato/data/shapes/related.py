@@ -19,8 +19,9 @@ from sfumato.data.shapes.render import render
 from sfumato.data.shapes.scene import COLOURS, PLACES, SHAPES, SIZES, Scenes, unit
 
 LARGE = SIZES.index("large")
-CHOICES = range(50, 56)
-"""Purposes of the random numbers that choose words."""
+CHOICES, FACING = range(50, 56), range(56, 58)
+"""Purposes of the random numbers that choose words, and places."""
+ACROSS, UPRIGHT = (PLACES.index("left"), PLACES.index("right")), (PLACES.index("top"), PLACES.index("bottom"))
 _VERSION = 1
 """To be raised whenever the same number no longer gives the same picture and caption."""
 
@@ -29,12 +30,13 @@ Teller = Callable[[list[str], list[int], list[float]], str]
 
 
 class RelatedShapes:
-    """Two large solid shapes on a plain ground, with captions such as "a red circle above a blue square".
+    """Two large solid shapes that face each other across the middle of a plain ground, with captions such as
+    "a red circle above a blue square".
 
     The same words in another order describe another picture. "train" and "test" leave out the (colour, shape)
     pairs of ``HELD_OUT``; every scene of "held" has at least one. The ground is never said. With
-    ``stories`` the captions are texts of two or three sentences that say of one scene several things which
-    follow from each other: what a language can be learned from without pictures.
+    ``stories`` objects stand anywhere, and the captions are texts of two or three sentences that say of one
+    scene several things which follow from each other: what a language can be learned from without pictures.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class RelatedShapes:
     ):
         self._whole = Shapes(split, size, length=length, objects=(2,), levels={"short": 1.0})
         self.size = size
+        self._stories = stories
         self._tell: Teller = _story if stories else _in_relation
         told = self._whole.facts
         digest = hashlib.sha256(f"{_VERSION} {stories} {told.fingerprint}".encode()).hexdigest()[:16]
@@ -55,9 +58,9 @@ class RelatedShapes:
         """What the pictures with these numbers show."""
         scenes = self._whole.scenes(indices)
         there = scenes.place >= 0
-        return replace(
-            scenes, size=torch.where(there, LARGE, -1), texture=torch.where(there, 0, scenes.texture)
-        )
+        place = scenes.place if self._stories else _facing(scenes)
+        size = torch.where(there, LARGE, -1)
+        return replace(scenes, size=size, texture=torch.where(there, 0, -1), place=place)
 
     def captions(self, scenes: Scenes) -> list[str]:
         """What is said of scenes of this dataset; which of two objects comes first depends on the scene."""
@@ -78,6 +81,14 @@ class RelatedShapes:
 def shape_stories(split: str = "train", size: int = 48, *, length: int | None = None) -> RelatedShapes:
     """The same scenes with longer texts, from which a language can be learned."""
     return RelatedShapes(split, size, length=length, stories=True)
+
+
+def _facing(scenes: Scenes) -> Int[Tensor, "n s"]:
+    """The first two objects left and right of the middle, or above and below it, in any order."""
+    upright, swapped = (unit(scenes.key, FACING) < 0.5).unbind(1)
+    pairs = torch.tensor((ACROSS, UPRIGHT))[upright.long()]
+    pairs = torch.where(swapped[:, None], pairs.flip(1), pairs)
+    return torch.cat([pairs, torch.full((len(pairs), scenes.place.shape[1] - 2), -1)], 1)
 
 
 def _object(colour: int, shape: int) -> str:

@@ -273,7 +273,7 @@ PREVIEW_PROMPTS = (
     "a green star left of a pink cross",
     "a green star right of a pink cross",
 )
-_MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
+_MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
 _EYES = UNetConfig(
     widths=(64, 96),
     blocks=(1,),
@@ -289,7 +289,7 @@ _LAPTOP = GLIDEConfig(
     text=WordsConfig(length=24),
     network=DiTConfig(patch=4, width=128, depth=6, heads=4),
     clip=NoisedClipConfig(_EYES, WordsConfig(width=96, depth=2, heads=4), dimension=96),
-    process=Process(CosineLogSNR(shift=-1.0)),
+    process=Process(CosineLogSNR(shift=-1.5)),
     predicts="v",
     drop=0.1,
     holes=0.3,

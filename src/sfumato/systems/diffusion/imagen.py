@@ -323,7 +323,7 @@ PREVIEW_PROMPTS = (
     "a green star right of a pink cross",
 )
 
-_MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
+_MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
 _BASE = StageConfig(shrink=2, network=DiTConfig(patch=4, width=128, depth=6, heads=4))
 _UP = StageConfig(
     network=UNetConfig(
@@ -343,7 +343,7 @@ _LAPTOP = Preset(
     ImagenConfig(
         text=T5.presets["laptop"].config,
         stages=(_BASE,),
-        process=Process(CosineLogSNR(shift=-1.0)),
+        process=Process(CosineLogSNR(shift=-1.5)),
         optim=_MUON,
     ),
     data="related-shapes",
