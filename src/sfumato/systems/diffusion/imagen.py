@@ -342,6 +342,7 @@ _UP = StageConfig(
 _LAPTOP = Preset(
     ImagenConfig(
         text=T5.presets["laptop"].config,
+        words=12,
         stages=(_BASE,),
         process=Process(CosineLogSNR(shift=-1.5)),
         optim=_MUON,
