@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import sfumato
-from benchmarks.imagen import FIRST_SCENE, FIRST_SEED, Related, captions_of, drawn, related, usual
+from benchmarks.imagen import FIRST_SCENE, FIRST_SEED, Related, captions_of, drawn, related
 from sfumato.core.request import Edit, Images
 from sfumato.data.shapes.related import RelatedShapes
 from sfumato.device import setup
@@ -57,7 +57,6 @@ def holes(system: GLIDE, count: int) -> dict[str, tuple[Related, Validity, float
     images, captions = batch["image"], list(batch["caption"])
     mask = torch.zeros(1, 1, side, side)
     mask[:, :, side // 3 :, side // 3 :] = 1
-    limit = usual(side)
     filled = torch.cat([_filled(system, images[i], mask, captions[i], i) for i in range(count)])
     outside = images * (1 - mask)
     mean = outside.sum((2, 3), keepdim=True) / (1 - mask).sum()
@@ -65,7 +64,7 @@ def holes(system: GLIDE, count: int) -> dict[str, tuple[Related, Validity, float
     return {
         name: (
             related(pixels, captions),
-            validity(pixels, limit=limit),
+            validity(pixels),
             float(((pixels - images) * (1 - mask)).abs().max()),
         )
         for name, pixels in (("filled", filled), ("control: the mean of the rest", blank))

@@ -26,7 +26,7 @@ from sfumato.data.shapes.reading import read, satisfies
 from sfumato.data.shapes.related import RelatedShapes
 from sfumato.device import setup
 from sfumato.metrics.oracle import evaluation_oracle
-from sfumato.metrics.validity import Validity, validity
+from sfumato.metrics.validity import VALID, Validity, validity
 
 FIRST_SCENE, FIRST_SEED = 3_000, 3_000_000
 """Scenes and seeds that no preview and no other measurement uses."""
@@ -87,7 +87,7 @@ def relations_of(system: System, count: int) -> dict[str, Related]:
     }
 
 
-def thresholds_of(system: System, count: int, limit: float) -> dict[str, tuple[Related, Validity]]:
+def thresholds_of(system: System, count: int, limit: float = VALID) -> dict[str, tuple[Related, Validity]]:
     """Strongly guided, each way."""
     captions = captions_of(count)
     told = {}
@@ -97,21 +97,12 @@ def thresholds_of(system: System, count: int, limit: float) -> dict[str, tuple[R
     return told
 
 
-def usual(size: int, count: int = 512, share: float = 0.99) -> float:
-    """The residual within which this share of real pictures lies."""
-    from sfumato.metrics.validity import painted_anew
-
-    data = RelatedShapes("test", size, length=count)
-    pixels = data.batch(torch.arange(count))["image"]
-    return float(painted_anew(pixels, evaluation_oracle().read(pixels)).residual.quantile(share))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
-    parser.add_argument("--limit", type=float, default=None, help="residual of a valid picture")
+    parser.add_argument("--limit", type=float, default=VALID, help="residual of a valid picture")
     parser.add_argument("--skip-thresholds", action="store_true")
     given = parser.parse_args()
     setup()
@@ -119,14 +110,12 @@ def main() -> None:
         system = sfumato.load(name, precision=given.precision, device="cpu")
         captions = captions_of(given.count)
         pixels = drawn(system, captions)
-        limit = given.limit or usual(pixels.shape[-1])
-        print(f"{name}: a picture is valid up to a residual of {limit:.3f}", flush=True)
         found = {
             **relations_of(system, given.count),
-            "as it draws by default": validity(pixels, limit=limit),
+            "as it draws by default": validity(pixels, limit=given.limit),
         }
         if not given.skip_thresholds:
-            for way, (kept, valid) in thresholds_of(system, given.count, limit).items():
+            for way, (kept, valid) in thresholds_of(system, given.count, given.limit).items():
                 found |= {f"guidance {STRONG:g}, {way}": kept, f"guidance {STRONG:g}, {way}: validity": valid}
         for what, figures in found.items():
             print(

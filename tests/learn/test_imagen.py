@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import sfumato
-from benchmarks.imagen import captions_of, drawn, related, thresholds_of, usual
+from benchmarks.imagen import captions_of, drawn, related, thresholds_of
 from sfumato.metrics.validity import validity
 
 pytestmark = [pytest.mark.learn, pytest.mark.timeout(7200)]
@@ -46,7 +46,7 @@ def test_a_frozen_language_reads_relations_that_a_bag_of_words_cannot(runs, lang
 
 
 def test_under_strong_guidance_dynamic_thresholding_keeps_more_pictures_valid(base):
-    found = thresholds_of(base, COUNT, usual(24))
+    found = thresholds_of(base, COUNT)
     for way, figures in found.items():
         print(way, *figures)
     (_, static), (_, dynamic) = found["static"], found["dynamic:.995"]
@@ -57,7 +57,6 @@ def test_under_strong_guidance_dynamic_thresholding_keeps_more_pictures_valid(ba
 def test_noise_beside_the_small_picture_helps_to_enlarge_what_was_drawn(runs, base):
     plain = {"augmentation": 0.0, "level": 0.0}
     captions = captions_of(COUNT)
-    limit = usual(48)
     valid = {}
     for name, settings in (("noised", {}), ("plain", plain)):
         system = sfumato.train(
@@ -65,6 +64,6 @@ def test_noise_beside_the_small_picture_helps_to_enlarge_what_was_drawn(runs, ba
         )
         pixels = drawn(system, captions)
         assert pixels.shape == torch.Size([COUNT, 3, 48, 48])
-        valid[name] = validity(pixels, limit=limit)
+        valid[name] = validity(pixels)
         print(name, valid[name])
     assert valid["noised"].valid >= valid["plain"].valid + VALID
