@@ -64,6 +64,8 @@ class GLIDEConfig:
     """Share of training pictures of which all but a hole is given; nothing is given of the others."""
     misses: int = 2
     """Captions with one word changed, for each picture, from which the CLIP must tell its own."""
+    games: int = 1
+    """Times the CLIP moves for every time the denoiser does."""
     optim: OptimConfig = OptimConfig(lr=1e-4)
     clip_optim: OptimConfig = OptimConfig(lr=3e-4, weight_decay=0.05)
     led_by: Literal["words", "clip"] = "words"
@@ -132,9 +134,16 @@ class GLIDE(System[Request]):
         t = c.process.schedule.times(rng)
         cond = replace(cond, spatial=torch.cat([x0 * known, known], 1))
         yield Loss.sum("denoiser", mse=self.denoiser.loss(x0, t, cond, rng))
+        for _ in range(c.games):
+            yield Loss.sum("clip", **self._game(x0, list(batch["caption"]), ids, rng))
+            with torch.no_grad():
+                parallel.local(self.clip.logit_scale).clamp_(0, WARMEST)
+
+    def _game(self, x0: Tensor, captions: list[str], ids: Tensor, rng: Rng) -> dict[str, Tensor]:
+        """Noisy pictures find their captions, also among near misses, and captions their pictures."""
+        c = self.config
         t = c.process.schedule.times(rng)
         noisy = c.process.noise(x0, t, rng)
-        captions = list(batch["caption"])
         wrong = [
             miss
             for _ in range(c.misses)
@@ -144,9 +153,7 @@ class GLIDE(System[Request]):
         images, texts = self.clip(noisy, self._clock(t), every)
         texts, *near = texts.split(len(ids))
         misses = torch.stack(near, 1) if near else None
-        yield Loss.sum("clip", **contrastive_losses(images, texts, self.clip.scale, ids, misses))
-        with torch.no_grad():
-            parallel.local(self.clip.logit_scale).clamp_(0, WARMEST)
+        return contrastive_losses(images, texts, self.clip.scale, ids, misses)
 
     def run(self, request: Request) -> Iterator[Event]:
         """New pictures; or given ones, of which what the mask says is painted anew."""
@@ -294,6 +301,7 @@ _LAPTOP = GLIDEConfig(
     drop=0.1,
     holes=0.3,
     misses=1,
+    games=2,
     optim=_MUON,
     clip_optim=replace(_MUON, lr=1e-3),
     solver="ddim",
@@ -312,7 +320,7 @@ _WIDE = UNetConfig(
 )
 GLIDE.presets = {
     "laptop": Preset(
-        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=2200, batch=32, ema=0.998)
+        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=1300, batch=32, ema=0.995)
     ),
     "paper": Preset(
         GLIDEConfig(
