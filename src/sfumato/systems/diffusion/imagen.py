@@ -324,7 +324,7 @@ PREVIEW_PROMPTS = (
 )
 
 _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
-_BASE = StageConfig(shrink=2, network=DiTConfig(patch=4, width=128, depth=6, heads=4))
+_BASE = StageConfig(shrink=2, network=DiTConfig(patch=4, width=128, depth=6, heads=4), guidance=1.5)
 _UP = StageConfig(
     network=UNetConfig(
         widths=(64, 96),
@@ -368,7 +368,7 @@ Imagen.presets = {
     "laptop": replace(
         _LAPTOP,
         config=replace(_LAPTOP.config, stages=(_BASE, _UP)),
-        train=replace(_LAPTOP.train, steps=1000),
+        train=replace(_LAPTOP.train, steps=800),
         base=("imagen", "base"),
         base_data="",
     ),
