@@ -327,14 +327,14 @@ _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, 
 _BASE = StageConfig(shrink=2, network=DiTConfig(patch=4, width=128, depth=6, heads=4), guidance=1.5)
 _UP = StageConfig(
     network=UNetConfig(
-        widths=(64, 96),
+        widths=(32, 64),
         blocks=(1,),
         attend=(False, True),
         heads=(4,),
         depth=(1,),
         groups=16,
         resblock="scale_shift",
-        patch=4,
+        patch=2,
     ),
     steps=12,
     guidance=1.0,
@@ -368,7 +368,7 @@ Imagen.presets = {
     "laptop": replace(
         _LAPTOP,
         config=replace(_LAPTOP.config, stages=(_BASE, _UP)),
-        train=replace(_LAPTOP.train, steps=800),
+        train=replace(_LAPTOP.train, steps=700),
         base=("imagen", "base"),
         base_data="",
     ),
