@@ -90,7 +90,7 @@ class T5(System[Request]):
         c, seeds = self.config, batch.rng.integers(0, 2**31).tolist()
         rows = [[token for token in row if token != PAD] for row in batch["ids"].tolist()]
         pairs = [corrupted(row, seed, c) for row, seed in zip(rows, seeds, strict=True)]
-        asked, answer = (_filled(side, self.device) for side in zip(*pairs, strict=True))
+        asked, answer = (batched(side, self.device) for side in zip(*pairs, strict=True))
         before = pad(answer[:, :-1], (1, 0), value=PAD)
         logits = self.network.write(asked, before).float()
         told = torch.where(answer == PAD, IGNORED, answer)
@@ -154,7 +154,8 @@ def _cut(total: int, parts: int, chance: random.Random) -> list[int]:
     return [b - a for a, b in pairwise(edges)]
 
 
-def _filled(rows: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "b l"]:
+def batched(rows: Sequence[Sequence[int]], device: torch.device) -> Int[Tensor, "b l"]:
+    """Texts of different lengths as one tensor, filled up with ``PAD``."""
     tensors = [torch.tensor(row) for row in rows]
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=PAD).to(device)
 
