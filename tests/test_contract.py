@@ -68,6 +68,12 @@ from sfumato.registry import SYSTEMS, find
 BATCH, COUNT, SEED = 4, 3, 5
 GREY_LEVEL = 1 / 127.5
 LONGEST = 100
+BUILT_UPON = {find(name, SYSTEMS, "system").stands_on for name in SYSTEMS} | {
+    preset.base[0]
+    for name in SYSTEMS
+    for preset in find(name, SYSTEMS, "system").presets.values()
+    if preset.base
+}
 PRESETS = [(name, preset) for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets]
 
 
@@ -448,7 +454,7 @@ def test_it_fits_itself_to_a_dataset_or_says_why_not(case):
 
 def test_every_task_is_served_by_progress_and_one_result(case, model):
     facts = case.data.facts
-    assert model.tasks or case.name in {find(name, SYSTEMS, "system").stands_on for name in SYSTEMS}
+    assert model.tasks or case.name in BUILT_UPON
     for task in model.tasks:
         request = ASK[task](model, case.data, range(COUNT))
         progress, result = served(model, request)
@@ -505,6 +511,7 @@ def test_what_it_hears_changes_the_picture(case, model):
         "temperature": (generate, {"temperature": 0.0}),
         "top_k": (generate, {"top_k": 1}),
         "prior": (generate, {"prior": "none"}),
+        "threshold": (generate, {"threshold": "static:0.1"}),
         "style": (stylize, {"weights": (5.0, 1.0)}),
     }
     for sense in model.hears:

@@ -48,6 +48,9 @@ SYSTEMS = {
     "captioner": "sfumato.systems.text.captioner:Captioner",
     "prior": "sfumato.systems.text.prior:UnclipPrior",
     "unclip": "sfumato.systems.text.unclip:Unclip",
+    "t5": "sfumato.systems.text.t5:T5",
+    "imagen": "sfumato.systems.diffusion.imagen:Imagen",
+    "glide": "sfumato.systems.diffusion.glide:GLIDE",
 }
 
 DATASETS = {
@@ -58,6 +61,8 @@ DATASETS = {
     "described-shape": "sfumato.data.shapes.retold:described_shape",
     "described-shapes": "sfumato.data.shapes.retold:described_shapes",
     "alt-text-shape": "sfumato.data.shapes.retold:alt_text_shape",
+    "related-shapes": "sfumato.data.shapes.related:RelatedShapes",
+    "shape-stories": "sfumato.data.shapes.related:shape_stories",
     "digits": "sfumato.data.digits:Digits",
     "fashion": "sfumato.data.fashion:Fashion",
     "faces": "sfumato.data.faces:Faces",

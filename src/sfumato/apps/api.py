@@ -117,7 +117,7 @@ def train(
     else:
         words: list[str] = []
         for name, value in (settings or {}).items():
-            words += [f"--{name}", *map(str, value if isinstance(value, tuple | list) else (value,))]
+            words += _typed(name, value)
         given = {"steps": steps, "batch": batch, "seed": seed}
         train = {name: value for name, value in given.items() if value is not None}
         where = None if data is None else os.fspath(data)
@@ -128,3 +128,15 @@ def train(
     if Training(device, False, Talk(quiet=quiet), first=True).carry_out(plan):
         raise SfumatoError(f"Training was stopped; go on with resume=True and out='{out}'")
     return load(out, device=device)
+
+
+def _typed(name: str, value: Any) -> list[str]:
+    """A setting as it is typed.
+
+    >>> _typed("bag", True), _typed("network.clip", False), _typed("network.widths", (8, 16))
+    (['--bag'], ['--network.no-clip'], ['--network.widths', '8', '16'])
+    """
+    if isinstance(value, bool):
+        head, dot, last = name.rpartition(".")
+        return [f"--{name}" if value else f"--{head}{dot}no-{last}"]
+    return [f"--{name}", *map(str, value if isinstance(value, tuple | list) else (value,))]

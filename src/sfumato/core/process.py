@@ -261,6 +261,46 @@ class Straight:
         return self.shift * t / (1 + (self.shift - 1) * t)
 
 
+@dataclass(frozen=True)
+class CosineLogSNR:
+    """The cosine in continuous time: ln(alpha^2 / sigma^2) = -2 ln tan(pi/2 (t + offset) / (1 + offset)) +
+    shift, with alpha^2 + sigma^2 = 1 (Ho & Salimans 2022, section 2; Imagen).
+
+    At t = 0 there is nothing but data. The clock is 1000 t.
+    """
+
+    offset: float = 0.008
+    shift: float = 0.0
+    """Below 0, more of the time is spent where there is much noise (Hoogeboom et al. 2023, section 2.1)."""
+
+    def alpha(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1 / (1 + self._ratio(t).square()).sqrt()
+
+    def sigma(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1 / (1 + 1 / self._ratio(t).square()).sqrt()
+
+    def clock(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1000 * t.double()
+
+    def when(self, ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        angle = (ratio.double() * math.exp(self.shift / 2)).atan()
+        return (angle * 2 / math.pi * (1 + self.offset) - self.offset).clamp(min=0)
+
+    def times(self, rng: Rng) -> Float[Tensor, " n"]:
+        return 1 - rng.uniform().double() * (1 - 1e-5)
+
+    def grid(self, steps: int, spacing: Spacing) -> Float[Tensor, " s"]:
+        if spacing == "karras":
+            low, high = self._ratio(torch.tensor([1e-3, 0.999], dtype=torch.float64)).tolist()
+            t = self.when(_karras(low, high, steps))
+            return torch.cat([t, t.new_zeros(1)])
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+
+    def _ratio(self, t: Tensor) -> Tensor:
+        angle = math.pi / 2 * (t.double() + self.offset) / (1 + self.offset)
+        return torch.where(t > 0, angle.tan() * math.exp(-self.shift / 2), 0.0)
+
+
 class Level(NamedTuple):
     """The two numbers of one time, shared by a whole batch."""
 
@@ -268,7 +308,7 @@ class Level(NamedTuple):
     sigma: float
 
 
-Schedules = LinearBetas | ScaledLinear | Cosine | Gamma | Karras | Straight
+Schedules = LinearBetas | ScaledLinear | Cosine | CosineLogSNR | Gamma | Karras | Straight
 
 
 @dataclass(frozen=True)
