@@ -29,7 +29,7 @@ from sfumato.data.bpe import learned_merges
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Facts
 from sfumato.data.near_misses import NearMisses
-from sfumato.errors import UsageError
+from sfumato.errors import DataError, UsageError
 from sfumato.nn.clip import WARMEST, ClipConfig, ClipNetwork, covering
 from sfumato.nn.clip_text import ClipTextConfig
 from sfumato.nn.vit import VitConfig
@@ -106,6 +106,18 @@ class CLIP(System[Score]):
         """A folder that transformers opens as ``CLIPModel`` and ``CLIPProcessor``."""
         weights = Weights(self.network.state_dict())
         ClipFolder(self.config.network, self.tokenizer, weights).write(folder)
+
+    def adopt(self, base: System[Any]) -> None:
+        """Go on from another CLIP of the same shape that reads the same words."""
+        if not isinstance(base, CLIP) or (base.config.network, base.config.merges) != (
+            self.config.network,
+            self.config.merges,
+        ):
+            raise DataError(
+                f"CLIP can go on from a CLIP of its own shape and words, got a {type(base).__name__} that "
+                "differs; give one that was trained with the same settings."
+            )
+        self.network.load_state_dict(base.network.state_dict())
 
     def players(self) -> dict[str, Player]:
         ends = (*self.network.vision_model.ends, self.network.visual_projection, self.network.text_projection)
