@@ -1,6 +1,7 @@
 """How well a CLIP of shapes finds and names scenes it has not seen, beside an untrained one and broken pairs.
 
-Example: python -m benchmarks.clip runs/clip-laptop
+Examples: python -m benchmarks.clip runs/clip-laptop
+          python -m benchmarks.clip runs/clip-corners --data corner-shape
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import sfumato
 from sfumato.data.shapes import Shapes
+from sfumato.data.shapes.corner import CornerShape
 from sfumato.data.shapes.scene import COLOURS, SHAPES
 from sfumato.metrics.retrieval import POOL, recall_at
 from sfumato.metrics.retrieval import pools as different
@@ -32,7 +34,7 @@ class Found:
     """Shares of right answers, and how many questions each stands for."""
 
     text: float
-    """Pictures whose own caption came first among ``POOL``."""
+    """Pictures whose own caption came first among ``POOL``; half as many for corners with held-out pairs."""
     image: float
     """Captions whose own picture came first."""
     pairs: int
@@ -42,14 +44,23 @@ class Found:
 
 
 @torch.no_grad()
-def measure(model: CLIP, split: str, pools: int = 8, level: str = "full", *, shuffled: bool = False) -> Found:
+def measure(
+    model: CLIP, data: str, split: str, pools: int = 8, level: str = "full", *, shuffled: bool = False
+) -> Found:
     """Retrieval within pools of scenes with different captions, and zero-shot names of single objects."""
-    scenes = Shapes(split, model.size[0], levels={level: 1.0}, seed=SEED, length=pools * POOL * 8)
-    found = [retrieved(model, pool, shuffled) for pool in different(scenes, pools * POOL)]
+    size, levels, many = model.size[0], {level: 1.0}, pools * POOL
+    scenes: Shapes | CornerShape
+    single: Shapes | CornerShape
+    if data == "shapes":
+        scenes = Shapes(split, size, levels=levels, seed=SEED, length=8 * many)
+        single = Shapes(split, size, objects=(1,), levels=levels, seed=SEED, length=many)
+    else:
+        scenes = single = CornerShape(split, size, levels=levels, length=8 * many)
+    size = POOL // 2 if scenes is single and split == "held" else POOL  # corners have 80 such captions
+    found = [retrieved(model, pool, shuffled) for pool in different(scenes, many, size=size)]
     text, image = (sum(side) / len(found) for side in zip(*found, strict=True))
-    single = Shapes(split, model.size[0], objects=(1,), levels={level: 1.0}, seed=SEED, length=pools * POOL)
-    right = [named(model, single, rows) for rows in torch.arange(len(single)).split(POOL)]
-    return Found(text, image, pools * POOL, torch.cat(right).float().mean().item(), len(single))
+    right = [named(model, single, rows) for rows in torch.arange(many).split(POOL)]
+    return Found(text, image, many, torch.cat(right).float().mean().item(), many)
 
 
 def retrieved(model: CLIP, pool: tuple[Tensor, list[str]], shuffled: bool) -> tuple[float, float]:
@@ -59,7 +70,7 @@ def retrieved(model: CLIP, pool: tuple[Tensor, list[str]], shuffled: bool) -> tu
     return recall_at((model.encode_images(images) @ model.encode_texts(captions).mT).float())
 
 
-def named(model: CLIP, single: Shapes, rows: Tensor) -> Tensor:
+def named(model: CLIP, single: Shapes | CornerShape, rows: Tensor) -> Tensor:
     """Whether colour and shape of each picture are named, out of all pairs there are."""
     scenes = single.scenes(rows)
     seen = model.encode_images(single.batch(rows)["image"])
@@ -76,16 +87,17 @@ def untrained(model: CLIP) -> CLIP:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
+    parser.add_argument("--data", choices=("shapes", "corner-shape"), default="shapes")
     parser.add_argument("--pools", type=int, default=8)
     options = parser.parse_args()
     model = sfumato.load(options.model, precision="fp32", device="cpu")
     assert isinstance(model, CLIP)
-    ask = partial(measure, pools=options.pools)
-    print("fresh scenes, full captions    ", ask(model, "test"))
-    print("fresh scenes, short captions   ", ask(model, "test", level="short"))
-    print("held-out pairs, full captions  ", ask(model, "held"))
-    print("control: captions of others    ", ask(model, "test", shuffled=True))
-    print("control: before training       ", ask(untrained(model), "test"))
+    ask = partial(measure, data=options.data, pools=options.pools)
+    print("fresh scenes, full captions    ", ask(model, split="test"))
+    print("fresh scenes, short captions   ", ask(model, split="test", level="short"))
+    print("held-out pairs, full captions  ", ask(model, split="held"))
+    print("control: captions of others    ", ask(model, split="test", shuffled=True))
+    print("control: before training       ", ask(untrained(model), split="test"))
 
 
 if __name__ == "__main__":

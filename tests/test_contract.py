@@ -35,6 +35,7 @@ from sfumato.core.request import (
     Imagine,
     Interpolate,
     Invert,
+    Layout,
     Letters,
     Mix,
     Progress,
@@ -57,6 +58,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.system import Preset, System, TrainConfig
 from sfumato.core.trainer import Report, Trainer
 from sfumato.data import open_data
+from sfumato.data.boxes import Box
 from sfumato.data.dataset import Dataset, Facts, Subset
 from sfumato.data.shapes import Shapes
 from sfumato.errors import UsageError
@@ -66,6 +68,12 @@ from sfumato.registry import SYSTEMS, find
 BATCH, COUNT, SEED = 4, 3, 5
 GREY_LEVEL = 1 / 127.5
 LONGEST = 100
+BUILT_UPON = {find(name, SYSTEMS, "system").stands_on for name in SYSTEMS} | {
+    preset.base[0]
+    for name in SYSTEMS
+    for preset in find(name, SYSTEMS, "system").presets.values()
+    if preset.base
+}
 PRESETS = [(name, preset) for name in SYSTEMS for preset in find(name, SYSTEMS, "system").presets]
 
 
@@ -77,11 +85,12 @@ class Odd:
         channels=1,
         height=24,
         width=40,
-        fields=frozenset({"image", "source", "a", "b", "label", "caption", "text"}),
+        fields=frozenset({"image", "source", "a", "b", "label", "caption", "text", "boxes"}),
         classes=("plain", "wavy", "loud"),
         words=("plain", "wavy", "loud", "picture"),
         characters="adilnopuvwy",
         fingerprint="odd",
+        things=("plain wave", "loud wave"),
     )
 
     def __len__(self) -> int:
@@ -94,6 +103,7 @@ class Odd:
         image = torch.sin(waves / 50)
         others = {"source": image.sign(), "a": image, "b": -image}
         others |= {"text": [self.facts.classes[i] for i in label.tolist()]}
+        others |= {"boxes": torch.tensor([2, 0.1, 0.2, 0.5, 0.9]).repeat(len(indices), 3, 1)}
         return {"image": image, "label": label, "caption": captions} | others
 
 
@@ -192,9 +202,15 @@ def read(system: System[Any], data: Dataset, rows: range) -> Read:
     return Read(seed=SEED + rows.start, count=len(rows), images=images)
 
 
+def few(system: System[Any]) -> int | None:
+    """Steps of a solver, for systems that have one."""
+    return 3 if "steps" in {field.name for field in fields(system.config)} else None
+
+
 def upscale(system: System[Any], data: Dataset, rows: range) -> Upscale:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
-    return Upscale(seed=SEED + rows.start, count=len(rows), images=images[:, :, :16, :20])
+    small = images[:, :, :16, :20]
+    return Upscale(seed=SEED + rows.start, count=len(rows), images=small, steps=few(system))
 
 
 def vary(system: System[Any], data: Dataset, rows: range) -> Vary:
@@ -244,8 +260,7 @@ def invert(system: System[Any], data: Dataset, rows: range) -> Invert:
 
 
 def walk(system: System[Any], data: Dataset, rows: range) -> Walk:
-    steps = 3 if "steps" in {field.name for field in fields(system.config)} else None
-    return Walk(seed=SEED + rows.start, count=len(rows), frames=2, steps=steps)
+    return Walk(seed=SEED + rows.start, count=len(rows), frames=2, steps=few(system))
 
 
 def branch(system: System[Any], data: Dataset, rows: range) -> Branch:
@@ -277,7 +292,13 @@ def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
         return Edit(seed=SEED + rows.start, count=len(rows), **told)
     classes = data.facts.classes if "label" in system.needs else ()
     prompt = "{} - {} + {}".format(*classes) if len(classes) > 2 else "red circle - red square + blue square"
-    return Edit(seed=SEED + rows.start, count=len(rows), prompt=prompt)
+    if "caption" not in system.hears:
+        return Edit(seed=SEED + rows.start, count=len(rows), prompt=prompt)
+    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
+    mask = torch.zeros_like(images[:, :1])
+    mask[..., 4:16, 10:21] = 1
+    seed, count, prompt = SEED + rows.start, len(rows), "a red circle"
+    return Edit(seed=seed, count=count, prompt=prompt, images=images, mask=mask, steps=few(system))
 
 
 def score(system: System[Any], data: Dataset, rows: range) -> Score:
@@ -290,6 +311,12 @@ def imagine(system: System[Any], data: Dataset, rows: range) -> Imagine:
     return Imagine(seed=SEED + rows.start, count=len(rows), prompt=prompts, guidance=2.0, steps=3)
 
 
+def layout(system: System[Any], data: Dataset, rows: range) -> Layout:
+    things = system.config.boxes.things
+    layouts = tuple((Box(things[i % len(things)], 0.1 * i, 0.2, 0.4, 0.5 + 0.1 * i),) for i in rows)
+    return Layout(seed=SEED + rows.start, count=len(rows), layouts=layouts, steps=3)
+
+
 Ask = Callable[[System[Any], Dataset, range], Request]
 APART: dict[type[Request], Ask] = {
     Dream: dream,
@@ -298,6 +325,7 @@ APART: dict[type[Request], Ask] = {
     Generate: generate,
     Imagine: imagine,
     Invert: invert,
+    Layout: layout,
     Letters: letters,
     Read: read,
     Reconstruct: reconstruct,
@@ -426,7 +454,7 @@ def test_it_fits_itself_to_a_dataset_or_says_why_not(case):
 
 def test_every_task_is_served_by_progress_and_one_result(case, model):
     facts = case.data.facts
-    assert model.tasks or case.name in {find(name, SYSTEMS, "system").stands_on for name in SYSTEMS}
+    assert model.tasks or case.name in BUILT_UPON
     for task in model.tasks:
         request = ASK[task](model, case.data, range(COUNT))
         progress, result = served(model, request)
@@ -477,12 +505,13 @@ def test_its_preview_is_a_request_that_it_serves(model):
 
 def test_what_it_hears_changes_the_picture(case, model):
     other: dict[str, tuple[Ask, dict[str, Any]]] = {
-        "caption": (generate, {"prompt": "a blue cross"}),
+        "caption": (generate if Generate in model.tasks else edit, {"prompt": "a blue cross"}),
         "label": (generate, {"label": 2}),
         "truncation": (generate, {"truncation": 0.2}),
         "temperature": (generate, {"temperature": 0.0}),
         "top_k": (generate, {"top_k": 1}),
         "prior": (generate, {"prior": "none"}),
+        "threshold": (generate, {"threshold": "static:0.1"}),
         "style": (stylize, {"weights": (5.0, 1.0)}),
     }
     for sense in model.hears:

@@ -14,7 +14,7 @@ from sfumato.apps.cli import main
 from sfumato.apps.evaluate import Tried, faithful
 from sfumato.apps.trial import Targets, side_by_side, trial
 from sfumato.apps.watch import preview
-from sfumato.core.request import Reconstruct, Upscale
+from sfumato.core.request import Edit, Reconstruct, Upscale
 from sfumato.core.system import TrainConfig
 from sfumato.core.trainer import Trainer
 from sfumato.data import open_data
@@ -135,3 +135,12 @@ def test_captions_are_written_beside_files(tmp_path):
         main(["data", "shapes", "--count", "2", "--size", "32", "--files", str(tmp_path / "new"), "-q"]) == 0
     )
     assert open_data(str(tmp_path / "new"), size=32).facts.fields == frozenset({"image", "caption"})
+
+
+def test_inpainting_is_tried_on_a_hole_in_the_middle():
+    only = type("Inpainter", (Toy,), {"tasks": (Edit,)})
+    tried = trial(only(ToyConfig()), BATCH, 2)
+    assert isinstance(tried.request, Edit)
+    assert tried.request.mask.sum((1, 2, 3)).tolist() == [5 * 8] * 3
+    assert torch.equal(tried.given, BATCH["image"] * (1 - tried.request.mask))
+    assert tried.wanted is BATCH["image"]

@@ -23,8 +23,10 @@ from sfumato.apps.load import load
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.errors import DataError, UsageError
 from sfumato.images import cover, to_tensor
-from sfumato.nn.clip import covering
-from sfumato.systems.text.clip import CLIP
+from sfumato.nn.clip import ClipConfig, covering
+from sfumato.nn.clip_text import ClipTextConfig
+from sfumato.nn.vit import VitConfig
+from sfumato.systems.text.clip import CLIP, CLIPConfig
 
 TEXTS = ["a red circle", "red", "an owl, at night; and a lynx that does not fit at all any more, sadly"]
 MERGES = ("r e", "re d</w>", "c i", "l e</w>", "a n", "o w")
@@ -153,7 +155,7 @@ def test_a_folder_written_here_opens_in_transformers(folder, tmp_path, pictures)
 
 def test_what_is_trained_here_opens_in_transformers(tmp_path):
     args = ["--steps", "1", "--batch", "4", "--precision", "fp32", "--previews", "0", "--quiet"]
-    small = ["--network.vision.layers", "1", "--network.text.layers", "1"]
+    small = ["--network.vision.layers", "1", "--network.text.layers", "1", "--network.vision.stem"]
     assert main(["train", "clip", "laptop", "--out", str(tmp_path / "run"), *args, *small]) == 0
     system = sfumato.load(tmp_path / "run", precision="fp32", device="cpu")
     system.to_diffusers(tmp_path / "out")
@@ -164,6 +166,15 @@ def test_what_is_trained_here_opens_in_transformers(tmp_path):
     with torch.no_grad():
         want = nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=1)
         torch.testing.assert_close(system.encode_texts(TEXTS[:2]), want, rtol=0, atol=1e-5)
+
+
+def test_a_stem_of_convolutions_cannot_be_written_for_transformers(tmp_path):
+    vision = VitConfig(size=(8, 8), patch=4, width=8, layers=1, heads=2, hidden=8, stem=(4,))
+    text = ClipTextConfig(vocabulary=514, length=9, width=8, layers=1, heads=2, hidden=8)
+    system = CLIP(CLIPConfig(ClipConfig(vision, text, dimension=4, end=513)))
+    with pytest.raises(UsageError, match=r"train one with an empty network\.vision\.stem"):
+        system.to_diffusers(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_old_folders_have_their_end_of_text_found(folder, tmp_path):

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from sfumato.core.process import Cosine, Karras, LinearBetas, Process, ScaledLinear, Straight
+from sfumato.core.process import Cosine, Gamma, Karras, LinearBetas, Process, ScaledLinear, Straight
 from sfumato.core.rng import Rng
 
 ONE = torch.ones(1, dtype=torch.float64)
-DISCRETE = [LinearBetas(), ScaledLinear(), Cosine()]
+DISCRETE = [LinearBetas(), ScaledLinear(), Cosine(), Gamma(1000)]
 ALL = [*DISCRETE, Karras(), Straight()]
 
 
@@ -35,6 +35,24 @@ def test_discrete_schedules_have_the_published_constants(schedule, kept, least, 
 def test_discrete_schedules_keep_the_variance(schedule):
     t = torch.linspace(0, 1, 777, dtype=torch.float64)
     assert torch.allclose(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, torch.ones_like(t), atol=1e-12)
+
+
+def test_times_between_steps_tell_how_much_data_is_left():
+    schedule, rng = Gamma(steps=10, first=0.01, last=0.5), Rng.training(0, 0, range(3000))
+    kept = (1 - schedule.betas()).cumprod(0)
+    edges = torch.cat([ONE, kept]).sqrt()
+    root = schedule.alpha(schedule.times(rng))
+    assert (schedule.sigma(schedule.times(rng)) > 0).all()
+    assert torch.allclose(
+        schedule.clock(schedule.times(Rng([3]))), 1000 * schedule.alpha(schedule.times(Rng([3])))
+    )
+    place = torch.searchsorted(-edges, -root)  # the step after which each lies
+    counts = torch.bincount(place, minlength=11)[1:]
+    assert counts.sum() == 3000
+    assert (counts - 300).abs().max() < 4 * 300**0.5, "steps are equally likely"
+    within = (edges[place - 1] - root) / (edges[place - 1] - edges[place])
+    assert abs(within.mean().item() - 0.5) < 0.03, "and uniform between two"
+    assert abs(within.std().item() - 12**-0.5) < 0.02
 
 
 def test_zero_terminal_snr_leaves_no_data_and_keeps_the_first_step():

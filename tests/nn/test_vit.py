@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -42,6 +44,21 @@ def test_pictures_need_not_be_squares_but_must_fit():
         tower(torch.zeros(3, 1, 20, 8))
     with pytest.raises(UsageError, match=r"Pictures of 9 x 20 pixels cannot be cut into squares of 4"):
         Vit(VitConfig(size=(9, 20), patch=4))
+
+
+def test_a_stem_leaves_the_squares_where_they_are_and_bends_what_is_inside_them():
+    torch.manual_seed(0)
+    tower = Vit(replace(OBLONG, stem=(6, 10)))
+    x = torch.randn(2, 1, 8, 20)
+    assert tower.ends == (tower.embeddings.stem[0],)
+    first, second, both = (tower.embeddings(part) for part in (x, -x, 0 * x))
+    assert first.shape == (2, 11, 8)
+    straight = Vit(OBLONG)
+    a, b, c = (straight.embeddings(part) for part in (x, -x, 0 * x))
+    torch.testing.assert_close(a + b, 2 * c)  # squares of pixels alone are linear
+    assert (first + second - 2 * both).abs().max() > 1e-3
+    with pytest.raises(UsageError, match=r"Squares of 4 pixels cannot be halved 3 times by the stem"):
+        Vit(replace(OBLONG, stem=(4, 4, 4)))
 
 
 def network() -> ClipNetwork:

@@ -17,7 +17,7 @@ from sfumato.core.trainer import Trainer
 from sfumato.data.dataset import Subset
 from sfumato.data.near_misses import NearMisses
 from sfumato.data.shapes import Shapes
-from sfumato.errors import UsageError
+from sfumato.errors import DataError, UsageError
 from sfumato.metrics.retrieval import recall_at
 from sfumato.nn.clip import ClipConfig
 from sfumato.nn.clip_text import ClipTextConfig
@@ -147,3 +147,13 @@ def test_a_fingerprint_tells_weights_and_precision_apart(small):
         twin.network.visual_projection.weight[0, 0] += 1e-3
     assert twin.fingerprint != small.fingerprint
     assert replaced(small).to(torch.bfloat16).fingerprint != small.fingerprint
+
+
+def test_it_goes_on_from_another_of_its_kind_alone(small):
+    torch.manual_seed(1)
+    other = CLIP(small.config)
+    other.adopt(small)
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters(), small.parameters(), strict=True))
+    strange = CLIP(replace(small.config, network=replace(small.config.network, dimension=8)))
+    with pytest.raises(DataError, match=r"CLIP can go on from a CLIP of its own shape and words, got a CLIP"):
+        strange.adopt(small)

@@ -100,13 +100,15 @@ def train(
     size: int | None = None,
     seed: int | None = None,
     resume: bool = False,
+    base: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> System[Any]:
     """Train as ``sfumato train`` does and return the system, loaded from its run folder.
 
-    What is None is the preset's: ``steps``, ``batch`` and ``size`` (of the pictures, in pixels).
+    What is None is the preset's: ``steps``, ``batch``, ``size`` (of the pictures, in pixels) and ``base``, a
+    finished run, or a model that comes along, to build on.
     ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
     """
     devices.setup()
@@ -115,11 +117,26 @@ def train(
     else:
         words: list[str] = []
         for name, value in (settings or {}).items():
-            words += [f"--{name}", *map(str, value if isinstance(value, tuple | list) else (value,))]
+            words += _typed(name, value)
         given = {"steps": steps, "batch": batch, "seed": seed}
         train = {name: value for name, value in given.items() if value is not None}
         where = None if data is None else os.fspath(data)
-        plan = plans.new(system, preset, Path(out), data=where, size=size, train=train, settings=words)
+        below = None if base is None else Path(base)
+        plan = plans.new(
+            system, preset, Path(out), data=where, size=size, train=train, settings=words, base=below
+        )
     if Training(device, False, Talk(quiet=quiet), first=True).carry_out(plan):
         raise SfumatoError(f"Training was stopped; go on with resume=True and out='{out}'")
     return load(out, device=device)
+
+
+def _typed(name: str, value: Any) -> list[str]:
+    """A setting as it is typed.
+
+    >>> _typed("bag", True), _typed("network.clip", False), _typed("network.widths", (8, 16))
+    (['--bag'], ['--network.no-clip'], ['--network.widths', '8', '16'])
+    """
+    if isinstance(value, bool):
+        head, dot, last = name.rpartition(".")
+        return [f"--{name}" if value else f"--{head}{dot}no-{last}"]
+    return [f"--{name}", *map(str, value if isinstance(value, tuple | list) else (value,))]

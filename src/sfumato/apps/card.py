@@ -37,7 +37,7 @@ datasets: [{data}]
 ## Use
 
 ```
-sfumato {use} --model {folder}
+sfumato {use} {folder}
 ```
 
 ## Training
@@ -107,18 +107,26 @@ def write(plan: Plan, trainer: Trainer, watch: Watch) -> None:
 
 
 def use(system: System[Any]) -> str:
-    """The verb that asks it for what it is there for, with what the verb is given."""
+    """The verb that asks it for what it is there for, up to the run; one that answers nothing is built
+    upon."""
     from sfumato.apps.sample import verb_of
     from sfumato.core.generate import Generate
 
     if Generate in system.tasks:
-        return 'generate "..."' if "caption" in system.hears else "generate"
+        return 'generate "..." --model' if "caption" in system.hears else "generate --model"
+    if not system.tasks:
+        return "train SYSTEM --base"
     task = system.tasks[0]
-    return USES.get(task.__name__) or f"{verb_of(task)} ./pictures"
+    return f"{USES.get(task.__name__) or f'{verb_of(task)} ./pictures'} --model"
 
 
-USES = {"Score": 'clip search ./pictures "..."', "Imagine": 'clip search ./pictures "..." --prior PRIOR'}
-"""Commands of tasks that give no pictures."""
+USES = {
+    "Edit": 'edit "..." ./pictures --mask mask.png',
+    "Imagine": 'clip search ./pictures "..." --prior PRIOR',
+    "Layout": "layout --boxes boxes.json",
+    "Score": 'clip search ./pictures "..."',
+}
+"""Commands of tasks that take more, or give something else, than pictures."""
 
 
 def _relative(plan: Plan, watch: Watch) -> str:

@@ -31,7 +31,7 @@ TABLES = (".csv", ".jsonl")
 class Options(Common):
     """Make shards to train on from saved pages, crawl files (WAT) or a folder of pictures with texts.
 
-    Example: sfumato curate saved_web --out shards --clip runs/clip-laptop --keep-best 0.5
+    Example: sfumato curate saved_web --out shards --clip clip-shapes --keep-best 0.5
     then: sfumato train ldm laptop --data shards
 
     Stopped at any moment, the same command goes on. Choosing anew (--again with other thresholds) examines

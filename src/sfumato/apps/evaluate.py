@@ -64,7 +64,8 @@ class Options(Common):
     inception: Path | None = None
     """InceptionV3's weights in pytorch-fid's layout; adds the figures that may be called FID."""
     clip: str = ""
-    """A CLIP that scores how well captions are met: a run, a folder of transformers, OpenAI's file."""
+    """A CLIP that scores how well captions are met: one that comes along (clip-shapes), a run, a folder of
+    transformers, OpenAI's file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Of the network."""
     device: str = "auto"

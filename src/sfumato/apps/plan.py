@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sfumato import config as plain
-from sfumato.apps.load import folder_of
+from sfumato.apps.load import folder_of, load
 from sfumato.apps.settings import override
 from sfumato.core.checkpoint import KEEP, Recipe, RunFolder
 from sfumato.core.rng import mix
@@ -70,7 +70,7 @@ class Plan:
             told["system"],
             told["preset"],
             folder,
-            data=self.recipe.data,
+            data=told.get("data") or self.recipe.data,
             size=self.recipe.size,
             train=overrides,
             base_steps=told["steps"],
@@ -132,6 +132,8 @@ def new(
     size = size or chosen.size
     opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network, max_bad=max_bad)
     config = kind.fit(config, opened.facts)
+    if base is not None:
+        config = kind.built_on(config, load(base, precision="fp32", device="cpu"))
     recipe = Recipe(
         system=system,
         config=plain.to_dict(config),
@@ -139,17 +141,20 @@ def new(
         data=where if is_registered(where) else str(Path(where).expanduser().resolve()),
         size=size,
         preset=preset,
-        base=_base(chosen, out, base, base_steps),
+        base=_base(chosen, out, base, base_steps, where),
     )
     return Plan(recipe, kind, config, opened, out, max_bad)
 
 
-def _base(preset: Preset, out: Path, given: Path | None, steps: int | None) -> dict[str, Any] | None:
+def _base(
+    preset: Preset, out: Path, given: Path | None, steps: int | None, data: str
+) -> dict[str, Any] | None:
     if given is not None:
         return {"path": os.path.relpath(folder_of(given), out)}
     if preset.base is None:
         return None
-    return {"path": FIRST_STAGE, "system": preset.base[0], "preset": preset.base[1], "steps": steps}
+    told = {"path": FIRST_STAGE, "system": preset.base[0], "preset": preset.base[1], "steps": steps}
+    return told | ({"data": preset.base_data} if preset.base_data and data == preset.data else {})
 
 
 def find_preset(system: str, preset: str) -> tuple[type[System[Any]], Preset, str]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sfumato.core.request import Letters, Reconstruct, Request, Stylize, Translate, Upscale
+from sfumato.core.request import Edit, Letters, Reconstruct, Request, Stylize, Translate, Upscale
 from sfumato.core.system import System
 from sfumato.data.dataset import Dataset, Facts
 
@@ -54,6 +54,8 @@ def trial(system: System[Any], batch: Mapping[str, Any], seed: int) -> Trial | N
         return Trial(Letters(images=x, font=fonts, count=len(x), seed=seed), x, batch["image"], x)
     if Upscale in system.tasks:
         return _enlarging(batch["image"], seed)
+    if system.tasks == (Edit,):
+        return _holed(batch["image"], seed)
     return None
 
 
@@ -65,6 +67,15 @@ def _enlarging(x: Tensor, seed: int) -> Trial:
     small = ((small.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
     plain = interpolate(small, x.shape[2:], mode="bicubic", antialias=True).clamp(-1, 1)
     return Trial(Upscale(images=small, count=len(x), seed=seed), small, x, plain)
+
+
+def _holed(x: Tensor, seed: int) -> Trial:
+    """With a hole in the middle, of half the height and width, and not a word of what was there."""
+    height, width = x.shape[2:]
+    mask = torch.zeros_like(x[:, :1])
+    mask[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
+    grey = x * (1 - mask)
+    return Trial(Edit(prompt="", images=x, mask=mask, count=len(x), seed=seed), grey, x, grey)
 
 
 def side_by_side(trial: Trial, answer: Float[Tensor, "n k i j"]) -> Float[Tensor, "m k i j"]:

@@ -34,6 +34,7 @@ VERBS = {
     "vary": Verb("vary", "Make pictures that are like a given one, and not the same."),
     "interpolate": Verb("interpolate", "Turn pictures into one another by what they show, as a film."),
     "textdiff": Verb("textdiff", "Change pictures by the difference between two texts."),
+    "layout": Verb("layout", "Make pictures in which given things stand in given boxes."),
     "translate": Verb("translate", "Turn pictures of one domain into pictures of another."),
     "letters": Verb("letters", "Write a text in fonts that a system has learned, or between them."),
     "stylize": Verb("stylize", "Paint pictures anew in the style of others.", open=True),

@@ -166,6 +166,11 @@ def _read_vision(config: Mapping[str, Any], where: str) -> VitConfig:
 
 
 def _write_vision(config: VitConfig) -> dict[str, Any]:
+    if config.stem:
+        raise UsageError(
+            "Transformers' CLIP cuts squares out of pixels and has no stem of convolutions, so this model "
+            "cannot be written for it; train one with an empty network.vision.stem."
+        )
     return {
         "model_type": "clip_vision_model",
         "num_channels": config.channels,

@@ -42,7 +42,7 @@ class Moment(NamedTuple):
     skip: float
     out: float
     into: float
-    clock: float
+    clock: Float[Tensor, " 1"]
 
 
 def at_once(t: Float[Tensor, " b"]) -> bool:
@@ -71,7 +71,7 @@ class Denoiser(nn.Module, Generic[N]):
         self.network: N = network
         self.process, self.predicts, self.data_std = process, predicts, data_std
         self.learned_variance = learned_variance
-        self._moments: dict[float, Moment] = {}
+        self._moments: dict[tuple[float, torch.device], Moment] = {}
 
     def scales(self, alpha: Float[Tensor, "*s"], sigma: Float[Tensor, "*s"]) -> Scales:
         """(skip, out, into) at the given levels of data and noise."""
@@ -93,9 +93,9 @@ class Denoiser(nn.Module, Generic[N]):
 
     def forward(self, x: Float[Tensor, "b ..."], t: Float[Tensor, " b"], cond: Condition) -> Belief:
         if at_once(t):
-            now = self._moment(float(t[0]))
+            now = self._moment(t[0].item(), x.device)
             inside = x if now.into == 1 else now.into * x
-            answer, variance = self._halves(self._ask(inside, torch.full((len(x),), now.clock), cond))
+            answer, variance = self._halves(self._ask(inside, now.clock.expand(len(x)), cond))
             return Belief(torch.add(now.skip * x, answer, alpha=now.out), variance)
         skip, out, into = self._scales(t, x)
         answer, variance = self._halves(self._ask(into * x, self.process.schedule.clock(t), cond))
@@ -107,14 +107,15 @@ class Denoiser(nn.Module, Generic[N]):
         answer, variance = answer.chunk(2, dim=1)
         return answer, variance
 
-    def _moment(self, t: float) -> Moment:
+    def _moment(self, t: float, device: torch.device) -> Moment:
         """Scales and clock at one time, worked out once."""
-        if (known := self._moments.get(t)) is not None:
+        if (known := self._moments.get((t, device))) is not None:
             return known
         time, schedule = torch.tensor([t], dtype=torch.float64), self.process.schedule
-        scales = self.scales(schedule.alpha(time), schedule.sigma(time))
-        self._moments[t] = Moment(*(scale.item() for scale in (*scales, schedule.clock(time))))
-        return self._moments[t]
+        skip, out, into = self.scales(schedule.alpha(time), schedule.sigma(time))
+        clock = schedule.clock(time).to(device, torch.float32)
+        self._moments[t, device] = Moment(skip.item(), out.item(), into.item(), clock)
+        return self._moments[t, device]
 
     def loss(
         self, x0: Float[Tensor, "b ..."], t: Float[Tensor, " b"], cond: Condition, rng: Rng

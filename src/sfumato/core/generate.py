@@ -39,6 +39,9 @@ class Generate(Request):
     """The part of time, 0 data and 1 noise, in which guidance acts."""
     guidance_rescale: float = 0.0
     """How much to undo guidance's gain in contrast (0 to 1)."""
+    threshold: str | None = None
+    """How guided pictures are kept in range: static cuts off, dynamic:0.995 draws the whole picture nearer
+    by that percentile; none means the system's own default."""
     solver: str | None = None
     """Name of the solver; none means the system's own default."""
     spacing: Literal["leading", "trailing", "linspace", "karras"] | None = None

@@ -131,3 +131,14 @@ def clipped(denoise: Denoise, limit: float = 1.0) -> Denoise:
         return belief._replace(x0=belief.x0.clamp(-limit, limit))
 
     return inside
+
+
+def pasted(denoise: Denoise, image: Tensor, keep: Tensor) -> Denoise:
+    """Put what is known of the picture into every belief: ``keep`` is 1 where it is ``image`` (Nichol et
+    al. 2021, GLIDE, section 3.2)."""
+
+    def known(x: Tensor, t: Tensor) -> Belief:
+        belief = denoise(x, t)
+        return belief._replace(x0=torch.where(keep > 0, image, belief.x0))
+
+    return known

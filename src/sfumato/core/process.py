@@ -167,6 +167,29 @@ class Cosine(_Betas):
 
 
 @dataclass(frozen=True)
+class Gamma(_Betas):
+    """Betas grow linearly, but in training times lie anywhere between the steps, and the network is told how
+    much data is left: with sqrt(gamma) uniform between those of two steps (Saharia et al. 2021, section 2.4,
+    after Chen et al. 2021, WaveGrad) any steps will do in sampling. The clock is 1000 sqrt(gamma)."""
+
+    steps: int = 2000
+    first: float = 1e-6
+    last: float = 1e-2
+
+    def betas(self) -> Float[Tensor, " steps"]:
+        return torch.linspace(self.first, self.last, self.steps, dtype=torch.float64)
+
+    def clock(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1000 * self.alpha(t)
+
+    def times(self, rng: Rng) -> Float[Tensor, " n"]:
+        after = rng.integers(1, self.steps + 1)
+        alpha = 1 / (1 + _ratios(self).square()).sqrt()
+        between = torch.lerp(alpha[after - 1], alpha[after], 1 - rng.uniform().double())
+        return self.when((1 / between.square() - 1).clamp(min=0).sqrt())
+
+
+@dataclass(frozen=True)
 class Karras:
     """Data stays, noise grows: x_t = x0 + sigma n (Karras et al. 2022, EDM).
 
@@ -238,6 +261,46 @@ class Straight:
         return self.shift * t / (1 + (self.shift - 1) * t)
 
 
+@dataclass(frozen=True)
+class CosineLogSNR:
+    """The cosine in continuous time: ln(alpha^2 / sigma^2) = -2 ln tan(pi/2 (t + offset) / (1 + offset)) +
+    shift, with alpha^2 + sigma^2 = 1 (Ho & Salimans 2022, section 2; Imagen).
+
+    At t = 0 there is nothing but data. The clock is 1000 t.
+    """
+
+    offset: float = 0.008
+    shift: float = 0.0
+    """Below 0, more of the time is spent where there is much noise (Hoogeboom et al. 2023, section 2.1)."""
+
+    def alpha(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1 / (1 + self._ratio(t).square()).sqrt()
+
+    def sigma(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1 / (1 + 1 / self._ratio(t).square()).sqrt()
+
+    def clock(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        return 1000 * t.double()
+
+    def when(self, ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        angle = (ratio.double() * math.exp(self.shift / 2)).atan()
+        return (angle * 2 / math.pi * (1 + self.offset) - self.offset).clamp(min=0)
+
+    def times(self, rng: Rng) -> Float[Tensor, " n"]:
+        return 1 - rng.uniform().double() * (1 - 1e-5)
+
+    def grid(self, steps: int, spacing: Spacing) -> Float[Tensor, " s"]:
+        if spacing == "karras":
+            low, high = self._ratio(torch.tensor([1e-3, 0.999], dtype=torch.float64)).tolist()
+            t = self.when(_karras(low, high, steps))
+            return torch.cat([t, t.new_zeros(1)])
+        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+
+    def _ratio(self, t: Tensor) -> Tensor:
+        angle = math.pi / 2 * (t.double() + self.offset) / (1 + self.offset)
+        return torch.where(t > 0, angle.tan() * math.exp(-self.shift / 2), 0.0)
+
+
 class Level(NamedTuple):
     """The two numbers of one time, shared by a whole batch."""
 
@@ -245,7 +308,7 @@ class Level(NamedTuple):
     sigma: float
 
 
-Schedules = LinearBetas | ScaledLinear | Cosine | Karras | Straight
+Schedules = LinearBetas | ScaledLinear | Cosine | CosineLogSNR | Gamma | Karras | Straight
 
 
 @dataclass(frozen=True)

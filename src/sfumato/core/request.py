@@ -15,6 +15,7 @@ from torch import Tensor
 from sfumato.core.generate import Generate, Request
 from sfumato.core.latent import Way
 from sfumato.core.result import Embeddings, Event, Images, Progress, Ranking, Result, Text, Video
+from sfumato.data.boxes import Box
 from sfumato.errors import UsageError
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Imagine",
     "Interpolate",
     "Invert",
+    "Layout",
     "Letters",
     "Mix",
     "Progress",
@@ -120,6 +122,18 @@ class Upscale(Request):
     """As in ``Generate``."""
     guidance: float | None = field(default=None, kw_only=True)
     """As in ``Generate``."""
+
+
+@dataclass(frozen=True)
+class Layout(Request):
+    """Make pictures in which given things stand in given boxes."""
+
+    layouts: tuple[tuple[Box, ...], ...] = field(kw_only=True)
+    """The things and where they stand; several layouts are taken in turn, one a picture."""
+    steps: int | None = field(default=None, kw_only=True)
+    """As in ``Generate``."""
+    guidance: float | None = field(default=None, kw_only=True)
+    """How closely to keep to the boxes; 1 switches guidance off."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ TOLD = (
     ("truncation", "truncation", "has no truncation"),
     ("temperature", "temperature", "has no temperature"),
     ("top_k", "top_k", "has no top_k"),
+    ("threshold", "threshold", "keeps its pictures in range in its own way"),
     ("original", "frame", "is not told the size of pictures before they were scaled"),
     ("crop", "frame", "is not told how pictures were cropped"),
     ("aesthetic", "aesthetic", "is not told how beautiful pictures are"),

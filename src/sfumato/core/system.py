@@ -66,6 +66,8 @@ class Preset:
     train: TrainConfig = TrainConfig()
     base: tuple[str, str] | None = None
     """(system, preset) that is trained first and then adopted, such as the first stage of a latent model."""
+    base_data: str = ""
+    """What that one learns from where this one learns from ``data``; empty means the same."""
 
 
 class Batch(Mapping[str, Any]):
@@ -186,6 +188,11 @@ class System(nn.Module, abc.ABC, Generic[R]):
     def adopt(self, base: System[Any]) -> None:
         """Take over what a preset's ``base`` has learned."""
         raise UsageError(f"{type(self).__name__} builds on no other system; leave the base out.")
+
+    @classmethod
+    def built_on(cls, config: Any, base: System[Any]) -> Any:  # noqa: ARG003 - for those that differ with it
+        """The same configuration for a base that the user chose."""
+        return config
 
     @classmethod
     def suited(cls, base: System[Any]) -> Any:  # noqa: ARG003 - for those that stand on one

@@ -101,7 +101,8 @@ def _check(dataset: Dataset, needs: frozenset[str]) -> None:
 
 def _having(field: str) -> str:
     """A dataset that has a field."""
-    known = {"text": "words", "source": "edges-to-shapes", "a": "plain-to-striped", "b": "plain-to-striped"}
+    known = {"text": "words", "source": "edges-to-shapes", "boxes": "labels-to-scenes"}
+    known |= dict.fromkeys(("a", "b"), "plain-to-striped")
     return known.get(field, "shapes")
 
 

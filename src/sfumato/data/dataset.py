@@ -21,7 +21,8 @@ class Facts:
     width: int
     fields: frozenset[str]
     """Of ``image``, ``caption``, ``label``, ``source`` (what ``image`` is to be made from), ``text``
-    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs) and what else a batch holds.
+    (what is written in it), ``a`` and ``b`` (pictures of two domains, no pairs), ``boxes`` (what stands in
+    which, see ``data.scenery``) and what else a batch holds.
     All pictures have one size."""
     classes: tuple[str, ...] = ()
     """Names of the labels, in order; empty without labels."""
@@ -33,6 +34,8 @@ class Facts:
     """Changes when the examples change; part of what makes resuming exact."""
     domains: tuple[str, ...] = ()
     """Names of what ``source`` and ``image``, or ``a`` and ``b``, are pictures of."""
+    things: tuple[str, ...] = ()
+    """Names of what its boxes hold, in order; empty without boxes."""
 
 
 @runtime_checkable
@@ -110,6 +113,8 @@ class Encoded:
     """Of as many rows as the dataset has examples."""
     labels: Mapping[str, Sequence[Any]]
     """The fields kept as they were: captions, labels."""
+    live: tuple[str, ...] = ()
+    """Fields that are asked of the whole anew each time, since they would fill the memory."""
 
     @property
     def facts(self) -> Facts:
@@ -120,6 +125,9 @@ class Encoded:
 
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         kept = {k: [v[i] for i in indices.tolist()] for k, v in self.labels.items()}
+        if self.live:
+            fresh = self.whole.batch(indices)
+            kept |= {k: fresh[k] for k in self.live}
         return kept | {k: v[indices] for k, v in self.encoded.items()}
 
 

@@ -105,8 +105,8 @@ def pencil(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
 
 def labels(scenes: Scenes, size: int) -> Float[Tensor, "n 3 h w"]:
     """A colour of code for every pair of colour and texture and for every ground, with hard edges."""
-    thing = _code(scenes.texture[:, 0] * len(COLOURS) + scenes.colour[:, 0])
-    ground = _code(3 * len(COLOURS) + scenes.background)
+    thing = code(scenes.texture[:, 0] * len(COLOURS) + scenes.colour[:, 0])
+    ground = code(3 * len(COLOURS) + scenes.background)
     return torch.where(distance(scenes, size) < 0, thing[:, :, None, None], ground[:, :, None, None])
 
 
@@ -131,7 +131,7 @@ def _ink(scenes: Scenes) -> Float[Tensor, "n 3 1 1"]:
     return palette(COLOURS)[scenes.colour[:, 0]][:, :, None, None]
 
 
-def _code(number: Int[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
-    """One of 32 colours: four levels of red and green, two of blue."""
+def code(number: Int[Tensor, "*s"]) -> Float[Tensor, "*s 3"]:
+    """One of 32 colours of code: four levels of red and green, two of blue."""
     levels = torch.stack([number % 4 / 1.5, number // 4 % 4 / 1.5, number // 16 % 2 * 2.0], -1)
     return levels - 1

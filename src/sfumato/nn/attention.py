@@ -129,3 +129,15 @@ def _blocks(queries: Tensor, keys: Tensor) -> list[tuple[int | slice, slice]]:
     rows = max(block // many, LEAST_ROWS)
     heads = [i if threads == 1 else slice(i, i + threads) for i in range(0, count, threads)]
     return [(head, slice(j, j + rows)) for head in heads for j in range(0, length, rows)]
+
+
+def unscaled(
+    q: Float[Tensor, "b h l d"],
+    k: Float[Tensor, "b h s d"],
+    v: Float[Tensor, "b h s d"],
+    bias: Float[Tensor, "_ _ _ s"],
+) -> Float[Tensor, "b h l d"]:
+    """softmax(q k^T + bias) v, as T5 has it (Raffel et al. 2020, section 2.1): nothing is divided by sqrt d,
+    and the softmax is taken in fp32."""
+    scores = (q @ k.transpose(-1, -2)).float() + bias.float()
+    return scores.softmax(-1).to(v.dtype) @ v

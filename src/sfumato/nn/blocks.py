@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
@@ -101,20 +102,26 @@ class Upsample(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Every place looks at every place (DDPM, ADM); ``context`` is not read."""
+    """Every place looks at every place (DDPM, ADM), and where there is a ``context`` at all of it in the same
+    glance (Nichol et al. 2021, GLIDE, section 2.3)."""
 
-    def __init__(self, width: int, heads: int, *, groups: int, eps: float):
+    def __init__(self, width: int, heads: int, *, groups: int, eps: float, context: int = 0):
         super().__init__()
         self.heads = heads
         self.group_norm = GroupNorm(groups, width, eps)
         self.to_q = Linear(width, width)
         self.to_k = Linear(width, width)
         self.to_v = Linear(width, width)
+        self.add_k_proj = Linear(context, width) if context else None
+        self.add_v_proj = Linear(context, width) if context else None
         self.to_out = nn.ModuleList([zeroed(Linear(width, width))])
 
     def forward(self, x: Float[Tensor, "b c h w"], context: Tensor | None) -> Float[Tensor, "b c h w"]:
         tokens = to_tokens(self.group_norm(x))
         q, k, v = (split(to(tokens), self.heads) for to in (self.to_q, self.to_k, self.to_v))
+        if self.add_k_proj is not None and self.add_v_proj is not None and context is not None:
+            k = torch.cat([split(self.add_k_proj(context), self.heads), k], 2)
+            v = torch.cat([split(self.add_v_proj(context), self.heads), v], 2)
         return x + to_picture(self.to_out[0](join(attention(q, k, v))), x)
 
 

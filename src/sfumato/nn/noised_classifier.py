@@ -31,7 +31,7 @@ class NoisedClassifier(Encoder):
 
     def __init__(self, config: NoisedClassifierConfig):
         super().__init__(config.network)
-        shrink = 2 ** (len(config.network.widths) - 1)
+        shrink = config.network.patch * 2 ** (len(config.network.widths) - 1)
         self.size = config.height, config.width
         self.heads = config.network.levels[-1].heads
         inside, places = config.network.widths[-1], (config.height // shrink) * (config.width // shrink)

@@ -35,6 +35,8 @@ class DiTConfig:
     """Width of ``Condition.tokens``; 0 reads none."""
     vector: int = 0
     """Width of ``Condition.vector``; 0 reads none."""
+    beside: int = 0
+    """Channels of ``Condition.spatial``, which is seen beside what is denoised; 0 sees none."""
 
 
 class DiT(nn.Module):
@@ -51,7 +53,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         width, inside = config.width, config.channels * config.patch**2
-        self.enter = nn.Linear(inside, width)
+        self.enter = nn.Linear(inside + config.beside * config.patch**2, width)
         self.time = Embedder(width, width)
         self.vector = Embedder(config.vector, width) if config.vector else None
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
@@ -75,7 +77,7 @@ class DiT(nn.Module):
         if self.vector is not None and cond.vector is not None:
             told = told + self.vector(cond.vector)
         told = silu(told)
-        h = self.enter(_patches(x, p))
+        h = self.enter(_patches(x if cond.spatial is None else torch.cat([x, cond.spatial], 1), p))
         h = h + _positions(rows, columns, self.config.width).to(h)
         for block in self.blocks:
             h = block(h, told, cond.tokens)
@@ -140,7 +142,7 @@ class Words(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(len(config.vocabulary) + 2, config.width)
         self.position = nn.Parameter(torch.randn(config.length, config.width) * 0.02)
-        self.blocks = nn.ModuleList(_Reader(config.width, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(ReadingBlock(config.width, config.heads) for _ in range(config.depth))
         nn.init.normal_(self.embedding.weight, std=0.5)
 
     def forward(self, ids: Int[Tensor, "b l"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
@@ -153,7 +155,9 @@ class Words(nn.Module):
         return x, (x * held).sum(1) / held.sum(1).clamp(min=1)
 
 
-class _Reader(nn.Module):
+class ReadingBlock(nn.Module):
+    """Every token looks at all, then thinks for itself."""
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads

@@ -59,6 +59,8 @@ class UNetConfig:
     """Transformer blocks of each attention; 0 is the plain attention of DDPM and ADM."""
     context: int = 0
     """Width of ``Condition.tokens``, which transformers read; 0 means they read nothing."""
+    joint: bool = False
+    """Whether plain attention reads the context too, as more keys and values (GLIDE)."""
     only_cross: tuple[bool, ...] = (False,)
     """Which levels' transformers read the context twice, never themselves (Stable Diffusion's upscaler)."""
     linear_projection: bool = False
@@ -354,7 +356,8 @@ def _resblock(
 
 def _attention(config: UNetConfig, level: LevelShape) -> SpatialAttention | SpatialTransformer:
     if level.depth == 0:
-        return SpatialAttention(level.width, level.heads, groups=config.groups, eps=config.eps)
+        read = config.context if config.joint else 0
+        return SpatialAttention(level.width, level.heads, groups=config.groups, eps=config.eps, context=read)
     return SpatialTransformer(
         level.width,
         level.heads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -29,11 +30,20 @@ class VitConfig:
     activation: Activation = "quick_gelu"
     """OpenAI's models have quick_gelu, x sigmoid(1.702 x); OpenCLIP's have gelu."""
     eps: float = 1e-5
+    stem: tuple[int, ...] = ()
+    """Channels of convolutions, each of which halves the picture, before squares are cut; none cuts pixels.
+    With them forms are learned from far fewer pictures (Xiao et al. 2021, arXiv 2106.14881)."""
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of squares; a size that leaves a rest is a ``UsageError``."""
+        """Rows and columns of squares; a size that leaves a rest, or squares that the stem makes smaller than
+        one place, are a ``UsageError``."""
         height, width = self.size
+        if self.patch % 2 ** len(self.stem):
+            raise UsageError(
+                f"Squares of {self.patch} pixels cannot be halved {len(self.stem)} times by the stem; choose "
+                "larger ones, or a shorter stem."
+            )
         if height % self.patch or width % self.patch:
             raise UsageError(
                 f"Pictures of {height} x {width} pixels cannot be cut into squares of {self.patch}; "
@@ -60,7 +70,7 @@ class Vit(nn.Module):
     @property
     def ends(self) -> tuple[nn.Module, ...]:
         """Where the picture comes in."""
-        return (self.embeddings.patch_embedding,)
+        return (self.embeddings.stem[0] if self.config.stem else self.embeddings.patch_embedding,)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], *, skip: int = 0
@@ -71,15 +81,20 @@ class Vit(nn.Module):
         return states, self.post_layernorm(states[:, 0])
 
 
+def _halving(wide: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(wide, out, 3, stride=2, padding=1), nn.GELU())
+
+
 class _Embeddings(nn.Module):
     def __init__(self, config: VitConfig):
         super().__init__()
         rows, columns = config.grid
         self.size = config.size
         self.class_embedding = nn.Parameter(torch.randn(config.width) * config.width**-0.5)
-        self.patch_embedding = nn.Conv2d(
-            config.channels, config.width, config.patch, stride=config.patch, bias=False
-        )
+        widths = (config.channels, *config.stem)
+        self.stem = nn.Sequential(*(_halving(*both) for both in pairwise(widths)))
+        square = config.patch >> len(config.stem)
+        self.patch_embedding = nn.Conv2d(widths[-1], config.width, square, stride=square, bias=False)
         self.position_embedding = nn.Embedding(rows * columns + 1, config.width)
         nn.init.normal_(self.position_embedding.weight, std=config.width**-0.5)
 
@@ -89,6 +104,6 @@ class _Embeddings(nn.Module):
                 f"This vision transformer reads pictures of {self.size[0]} x {self.size[1]} pixels, got "
                 f"{x.shape[2]} x {x.shape[3]}; scale them first."
             )
-        squares = self.patch_embedding(x).flatten(2).transpose(1, 2)
+        squares = self.patch_embedding(self.stem(x)).flatten(2).transpose(1, 2)
         first = self.class_embedding.to(squares).expand(len(x), 1, -1)
         return torch.cat([first, squares], 1) + self.position_embedding.weight

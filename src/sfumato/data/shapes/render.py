@@ -77,6 +77,12 @@ def palette(names: tuple[str, ...]) -> Float[Tensor, "k 3"]:
     return torch.tensor([_RGB[name] for name in names]) / 127.5 - 1
 
 
+def shades() -> Float[Tensor, "t k 3"]:
+    """The colours of objects as they are, where stripes darken them, and where dots whiten them."""
+    ink = palette(COLOURS)
+    return torch.stack([ink, _DARK * (ink + 1) - 1, ink + _LIGHT * (1 - ink)])
+
+
 def _objects(scenes: Scenes) -> tuple[Tensor, Tensor]:
     """Row and slot of every object there is, sorted by shape."""
     row, slot = torch.nonzero(scenes.shape >= 0, as_tuple=True)

@@ -1,26 +1,25 @@
-"""Where latent diffusion starts: with noise, a picture under noise, a masked or a small picture."""
+"""Where latent diffusion starts: with noise, a picture under noise, a masked or a small picture, a map."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot
 
 from sfumato.core.generate import Generate
 from sfumato.core.process import Process
-from sfumato.core.request import Edit, Request, Upscale, Vary
+from sfumato.core.request import Edit, Translate, Upscale, Vary
 from sfumato.core.rng import Rng
 from sfumato.errors import UsageError
-from sfumato.nn.transformer import DiTConfig
-from sfumato.nn.unet import UNetConfig
 
+Encode = Callable[[Tensor, Rng], Tensor]
+"""Pictures to latents, drawn from what the first stage is unsure of."""
 NOISE = 20
 """How much noise an upscaler takes a picture for, as a time of the process it was trained with."""
 
@@ -37,8 +36,7 @@ class Start(NamedTuple):
 class Latents:
     """What a start needs of a system."""
 
-    encode: Callable[[Tensor, Rng], Tensor]
-    """Pictures to latents, drawn from what the first stage is unsure of."""
+    encode: Encode
     prior: Callable[[Rng], Tensor]
     """Nothing but noise, as the walk wants it."""
     process: Process
@@ -100,8 +98,7 @@ class Masked(Given):
     def start(self, latents: Latents, times: Float[Tensor, " s"], rng: Rng) -> Start:
         part = self.strength < 1
         z = latents.under_noise(self.images, times, rng) if part else latents.prior(rng)
-        known = latents.encode(self.images * (1 - self.mask.to(self.images)), rng)
-        return Start(z, torch.cat([interpolate(self.mask, known.shape[2:]).to(known), known], 1))
+        return Start(z, outside(self.images, self.mask, latents.encode, rng))
 
     def finished(self, made: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c i j"]:
         mask = self.mask.to(made)
@@ -115,34 +112,44 @@ class Small(Given):
     noise: int
     augmentation: Process
     classes: int
+    """Amounts of noise there are; 0 means that the picture is clean."""
 
     def start(self, latents: Latents, times: Float[Tensor, " s"], rng: Rng) -> Start:
-        count = len(self.images)
-        t = torch.full((count,), (self.noise + 1) / self.classes, dtype=torch.float64)
-        spatial = self.augmentation.noise(self.images, t, rng)
-        told = one_hot(torch.full((count,), self.noise), self.classes)
-        return Start(latents.prior(rng), spatial, told.to(spatial))
+        noise = torch.full((len(self.images),), self.noise) if self.classes else None
+        spatial, vector = noised(self.images, noise, self.augmentation, self.classes, rng)
+        return Start(latents.prior(rng), spatial, vector)
 
 
-def asked_of(
-    request: Request, factor: int, augmentation: Process, network: UNetConfig | DiTConfig
-) -> tuple[Generate, Callable[[range], Given]]:
-    """A request as one for new pictures, and what those of its rows start from.
+@dataclass(frozen=True, kw_only=True)
+class Mapped(Given):
+    """Noise; beside it the shares of labels in a map."""
 
-    ``factor`` is how much smaller latents are than pictures, ``augmentation`` how small pictures are noised.
-    """
-    match request:
-        case Vary():
-            return plain(request), partial(varied, request)
-        case Edit():
-            return plain(request), partial(masked, request)
-        case Upscale() if isinstance(network, UNetConfig):
-            return plain(request, factor), partial(
-                small, request, augmentation=augmentation, classes=network.classes
-            )
-        case Generate():
-            return request, nothing
-    raise UsageError(f"A latent diffusion does not serve a {type(request).__name__}; ask for another task.")
+    shares: Callable[[Tensor], Tensor]
+
+    def start(self, latents: Latents, times: Float[Tensor, " s"], rng: Rng) -> Start:
+        return Start(latents.prior(rng), self.shares(self.images))
+
+
+def outside(
+    images: Float[Tensor, "b c h w"], mask: Float[Tensor, "b 1 h w"], encode: Encode, rng: Rng
+) -> Float[Tensor, "b k i j"]:
+    """The mask, and the latents of pictures that are grey inside of it."""
+    known = encode(images * (1 - mask.to(images)), rng)
+    return torch.cat([interpolate(mask, known.shape[2:]).to(known), known], 1)
+
+
+def noised(
+    small: Float[Tensor, "b c i j"],
+    noise: Int[Tensor, " b"] | None,
+    augmentation: Process,
+    classes: int,
+    rng: Rng,
+) -> tuple[Float[Tensor, "b c i j"], Float[Tensor, "b k"] | None]:
+    """Small pictures with as much noise over them as is named, and what the network is told of it."""
+    if noise is None:
+        return small, None
+    spatial = augmentation.noise(small, (noise + 1).double() / classes, rng)
+    return spatial, one_hot(noise, classes).to(spatial)
 
 
 def nothing(rows: range) -> Given:
@@ -170,10 +177,17 @@ def masked(request: Edit, rows: range) -> Given:
 
 def small(request: Upscale, rows: range, augmentation: Process, classes: int) -> Given:
     """The same for pictures to be enlarged."""
-    noise = NOISE if request.noise is None else request.noise
-    if not 0 <= noise < classes:
+    if not classes and request.noise is not None:
+        raise UsageError("This model takes pictures as they are and knows no noise; leave it out.")
+    noise = (NOISE if classes else 0) if request.noise is None else request.noise
+    if classes and not 0 <= noise < classes:
         raise UsageError(f"noise must be from 0 to {classes - 1}, got {noise}.")
     return Small(_turn(request.images, rows), noise=noise, augmentation=augmentation, classes=classes)
+
+
+def mapped(request: Translate, rows: range, shares: Callable[[Tensor], Tensor]) -> Given:
+    """The same for maps of labels."""
+    return Mapped(_turn(request.images, rows), shares=shares)
 
 
 def plain(request: Any, factor: int = 1) -> Generate:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from sfumato.compat.embedding import Word
 from sfumato.core.generate import Generate, in_turn
 from sfumato.data.clip_bpe import ClipTokenizer
+from sfumato.data.dataset import Facts, said_of
 from sfumato.data.prompt import Piece, Tokenizer, mixture, rows_needed, spoken
-from sfumato.data.text import WordTokenizer, left_out
+from sfumato.data.text import WordTokenizer, left_out, vocabulary_of
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.clip_pair import ClipPair, ClipPairConfig
 from sfumato.nn.clip_text import ClipText, ClipTextConfig
@@ -100,6 +102,14 @@ class Reader:
         )
         return {name: tower for name, tower in towers.items() if isinstance(tower, ClipText)}
 
+    def said(self, batch: Mapping[str, Any], facts: Facts) -> Int[Tensor, "b m"]:
+        """Tokens of the captions of a batch, or of the names of its classes."""
+        return self.encode(said_of(batch, facts))
+
+    def nothing(self) -> Int[Tensor, "1 m"]:
+        """Tokens of the empty text."""
+        return self.encode([""])
+
     def encode(self, texts: Sequence[str]) -> Int[Tensor, "n m"]:
         """Tokens for each tower, one after the other."""
         return torch.cat([tokenizer.encode(texts)[0] for tokenizer in self.tokenizers], 1)
@@ -163,10 +173,50 @@ class Reader:
     def _weighed(self, tokens: Tensor, weights: Tensor, rows: int) -> Tensor:
         """Each token as far as its weight says on the way from what an empty text has in its place: 0 unsays
         it, 1 is plain, more says it louder."""
-        nothing = self.read(self.encode([""])).tokens
+        nothing = self.read(self.nothing()).tokens
         assert nothing is not None
         nothing = nothing.repeat(1, rows, 1)
         return nothing + weights.to(tokens)[:, :, None] * (tokens - nothing)
+
+
+class Silent:
+    """Reads nothing: for models that are told what to show by what lies beside the latents alone."""
+
+    def __init__(self) -> None:
+        self.text: nn.Module = nn.Module()
+
+    def said(self, batch: Mapping[str, Any], facts: Facts) -> Int[Tensor, "b 0"]:
+        """Nothing of each picture."""
+        return torch.zeros(len(batch["image"]), 0, dtype=torch.long)
+
+    def nothing(self) -> Int[Tensor, "1 0"]:
+        """No tokens."""
+        return torch.zeros(1, 0, dtype=torch.long)
+
+    def read(self, ids: Tensor) -> Condition:
+        """Nothing told."""
+        return Condition()
+
+    def hear(self, request: Generate, size: tuple[int, int]) -> Heard:
+        """Nothing heard."""
+        share = torch.ones(request.count, 1, 1, 1)
+        return Heard(("",) * request.count, (Condition(),), (share,), Condition(), ())
+
+
+def widths(config: TextConfig) -> tuple[int, int]:
+    """Of what a tower makes of a whole text, 0 for nothing, and of each of its parts."""
+    match config:
+        case ClipTextConfig():
+            return 0, config.width
+        case ClipPairConfig():
+            return config.vector, config.width
+        case WordsConfig():
+            return config.width, config.width
+
+
+def knowing(config: WordsConfig, facts: Facts) -> WordsConfig:
+    """A tower for the words of a dataset."""
+    return replace(config, vocabulary=facts.words or vocabulary_of(facts.classes))
 
 
 def _like(said: Condition) -> Tensor:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -29,7 +30,7 @@ from sfumato.data.bpe import learned_merges
 from sfumato.data.clip_bpe import ClipTokenizer
 from sfumato.data.dataset import Dataset, Facts
 from sfumato.data.near_misses import NearMisses
-from sfumato.errors import UsageError
+from sfumato.errors import DataError, UsageError
 from sfumato.nn.clip import WARMEST, ClipConfig, ClipNetwork, covering
 from sfumato.nn.clip_text import ClipTextConfig
 from sfumato.nn.vit import VitConfig
@@ -106,6 +107,18 @@ class CLIP(System[Score]):
         """A folder that transformers opens as ``CLIPModel`` and ``CLIPProcessor``."""
         weights = Weights(self.network.state_dict())
         ClipFolder(self.config.network, self.tokenizer, weights).write(folder)
+
+    def adopt(self, base: System[Any]) -> None:
+        """Go on from another CLIP of the same shape that reads the same words."""
+        if not isinstance(base, CLIP) or (base.config.network, base.config.merges) != (
+            self.config.network,
+            self.config.merges,
+        ):
+            raise DataError(
+                f"CLIP can go on from a CLIP of its own shape and words, got a {type(base).__name__} that "
+                "differs; give one that was trained with the same settings."
+            )
+        self.network.load_state_dict(base.network.state_dict())
 
     def players(self) -> dict[str, Player]:
         ends = (*self.network.vision_model.ends, self.network.visual_projection, self.network.text_projection)
@@ -229,7 +242,14 @@ _LAPTOP = Preset(
     CLIPConfig(
         network=ClipConfig(
             vision=VitConfig(
-                size=(64, 64), patch=8, width=128, layers=5, heads=4, hidden=512, activation="gelu"
+                size=(64, 64),
+                patch=8,
+                width=128,
+                layers=5,
+                heads=4,
+                hidden=512,
+                activation="gelu",
+                stem=(32, 64),
             ),
             text=ClipTextConfig(length=44, width=128, layers=2, heads=4, hidden=512, activation="gelu"),
             dimension=128,
@@ -248,7 +268,9 @@ _LAPTOP = Preset(
 )
 _LITTLE = replace(
     _LAPTOP.config.network,
-    vision=replace(_LAPTOP.config.network.vision, size=(32, 32), patch=4, width=96, layers=4, hidden=384),
+    vision=replace(
+        _LAPTOP.config.network.vision, size=(32, 32), patch=4, width=96, layers=4, hidden=384, stem=()
+    ),
     text=replace(_LAPTOP.config.network.text, length=16, width=96, hidden=384),
     dimension=64,
 )

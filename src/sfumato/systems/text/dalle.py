@@ -28,7 +28,7 @@ from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.causal import Cache, CausalConfig, Pattern, Stream
 from sfumato.systems.autoencoders.vqvae import VQVAE, VQVAEConfig
-from sfumato.systems.text.dfgan import PREVIEW_PROMPTS
+from sfumato.systems.text.prompts import preview
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,7 @@ class DALLE(System[Generate | Complete]):
         return frozenset({"caption", "temperature", "top_k"})
 
     def preview(self, count: int, seed: int) -> Generate:
-        known = set(self.config.vocabulary)
-        prompts = tuple(p for p in PREVIEW_PROMPTS if known.issuperset(p.split()))
-        return Generate(count=count, seed=seed, prompt=prompts or "")
+        return preview(self.config.vocabulary, count, seed)
 
     @torch.no_grad()
     def _generate(self, request: Generate) -> Iterator[Event]:

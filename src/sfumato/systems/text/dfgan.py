@@ -18,14 +18,11 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from sfumato.core.adversarial import generator_loss
-from sfumato.core.generate import in_turn
-from sfumato.core.request import Event, Generate, Images
+from sfumato.core.request import Progress
 from sfumato.core.rng import Rng
-from sfumato.core.serving import in_parts
-from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.data.text import WordTokenizer, left_out
-from sfumato.errors import UsageError
+from sfumato.data.text import WordTokenizer
 from sfumato.nn.textgan import (
     FusionConfig,
     FusionCritic,
@@ -35,6 +32,7 @@ from sfumato.nn.textgan import (
     mismatched,
 )
 from sfumato.nn.transformer import Words, WordsConfig
+from sfumato.systems.text.textgan import TextGAN
 
 Negatives = Literal["nearest", "next"]
 
@@ -82,12 +80,11 @@ class DFGANConfig:
         )
 
 
-class DFGAN(System[Generate]):
+class DFGAN(TextGAN):
     """A reader of words, a generator, and a critic who wants true pictures of what was said."""
 
-    tasks = (Generate,)
-    needs = frozenset({"image", "caption"})
     Config = DFGANConfig
+    config: DFGANConfig
 
     def __init__(self, config: DFGANConfig):
         super().__init__()
@@ -140,43 +137,11 @@ class DFGAN(System[Generate]):
     def _sentence(self, ids: Int[Tensor, "b l"]) -> Float[Tensor, "b s"]:
         return self.text(ids)[1]
 
-    def run(self, request: Generate) -> Iterator[Event]:
-        """Make pictures of the prompts, each from its own noise."""
-        c = self.config
-        if (request.height or c.height, request.width or c.width) != (c.height, c.width):
-            raise UsageError(
-                f"This model makes pictures of {c.height} x {c.width} pixels; leave height and width out."
-            )
-        return in_parts(self._serve, request, c.chunk, self.hears)
-
-    @property
-    def hears(self) -> frozenset[str]:
-        return frozenset({"caption"})
-
-    def preview(self, count: int, seed: int) -> Generate:
-        known = set(self.config.text.vocabulary)
-        prompts = tuple(p for p in PREVIEW_PROMPTS if known.issuperset(p.split()))
-        return Generate(count=count, seed=seed, prompt=prompts or "")
-
-    @torch.no_grad()
-    def _serve(self, request: Generate) -> Iterator[Event]:
-        given = (request.prompt,) if isinstance(request.prompt, str) else request.prompt
-        prompts = in_turn(given, range(request.count))
-        ids, lost = (t.to(self.device) for t in self.tokenizer.encode(prompts))
+    def painted(self, ids: Int[Tensor, "b l"], rng: Rng) -> Iterator[Progress | Tensor]:
+        """In one go."""
         words, sentence = self.text(ids)
-        z = Rng.sampling(request.seed, request.count).normal(self.config.latent).to(self.device, self.dtype)
-        pixels = self.generator(z, sentence, words, ids > 0).float()
-        yield Images(pixels, captions=tuple(prompts), notes=left_out(prompts, lost))
-
-
-PREVIEW_PROMPTS = (
-    "a red circle",
-    "a blue square",
-    "a yellow star",
-    "a green triangle",
-    "a pink ring",
-    "a cyan cross",
-)
+        z = rng.normal(self.config.latent).to(self.device, self.dtype)
+        yield self.generator(z, sentence, words, ids > 0)
 
 
 def matching_penalty(

@@ -14,22 +14,20 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sfumato.core.adversarial import Game, critic_loss, generator_loss
-from sfumato.core.generate import in_turn
-from sfumato.core.request import Event, Generate, Images, Progress
+from sfumato.core.request import Progress
 from sfumato.core.rng import Rng
-from sfumato.core.serving import in_parts
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.data.text import WordTokenizer, left_out
+from sfumato.data.text import WordTokenizer
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.textgan import FirstStage, SecondStage, StackConfig, StackCritic, doublings, mismatched
 from sfumato.nn.transformer import Words, WordsConfig
-from sfumato.systems.text.dfgan import PREVIEW_PROMPTS
+from sfumato.systems.text.textgan import TextGAN
 
 _ADAM = OptimConfig(lr=2e-4, betas=(0.5, 0.999), clip=0.0)
 
@@ -83,12 +81,11 @@ class StackGANConfig:
         )
 
 
-class StackGAN(System[Generate]):
+class StackGAN(TextGAN):
     """A reader of words, one or two generators, and the critic of the stage that learns."""
 
-    tasks = (Generate,)
-    needs = frozenset({"image", "caption"})
     Config = StackGANConfig
+    config: StackGANConfig
 
     def __init__(self, config: StackGANConfig):
         super().__init__()
@@ -171,35 +168,15 @@ class StackGAN(System[Generate]):
             return sketch, None, divergence
         return sketch, *self.second(sketch, sentence, noises[1])
 
-    def run(self, request: Generate) -> Iterator[Event]:
-        """Make pictures of the prompts; the sketch can be seen on the way."""
-        c = self.config
-        if (request.height or c.height, request.width or c.width) != (c.height, c.width):
-            raise UsageError(
-                f"This model makes pictures of {c.height} x {c.width} pixels; leave height and width out."
-            )
-        return in_parts(self._serve, request, c.chunk, self.hears)
-
-    @property
-    def hears(self) -> frozenset[str]:
-        return frozenset({"caption"})
-
-    def preview(self, count: int, seed: int) -> Generate:
-        known = set(self.config.text.vocabulary)
-        prompts = tuple(p for p in PREVIEW_PROMPTS if known.issuperset(p.split()))
-        return Generate(count=count, seed=seed, prompt=prompts or "")
-
-    @torch.no_grad()
-    def _serve(self, request: Generate) -> Iterator[Event]:
-        given = (request.prompt,) if isinstance(request.prompt, str) else request.prompt
-        prompts = in_turn(given, range(request.count))
-        ids, lost = (t.to(self.device) for t in self.tokenizer.encode(prompts))
-        sketch, painted, _ = self._make(Rng.sampling(request.seed, request.count), self.text(ids)[1])
+    def painted(self, ids: Int[Tensor, "b l"], rng: Rng) -> Iterator[Progress | Tensor]:
+        """The sketch can be seen on the way."""
+        sketch, fake, _ = self._make(rng, self.text(ids)[1])
         show = partial(self._enlarged, sketch)
-        if painted is not None:
+        if fake is None:
+            yield show()
+        else:
             yield Progress(0.5, show)
-        pixels = show() if painted is None else painted.float()
-        yield Images(pixels, captions=tuple(prompts), notes=left_out(prompts, lost))
+            yield fake
 
     def _enlarged(self, sketch: Float[Tensor, "b c i j"]) -> Float[Tensor, "b c h w"]:
         size = (self.config.height, self.config.width)

@@ -1,0 +1,64 @@
+"""Semantic synthesis: from a map of labels to a picture, by latent diffusion.
+
+Rombach et al. 2022, section 4.3.2: the map, one channel a label, is resized to the latents and stands beside
+them. Their 1 x 1 convolution of the map to three channels is part of the denoiser's first layer here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sfumato.core.process import Karras, Process
+from sfumato.core.request import Request, Translate
+from sfumato.core.system import OptimConfig, Preset, TrainConfig
+from sfumato.nn.transformer import DiTConfig
+from sfumato.systems.diffusion.beside import Map
+from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.words import Silent
+
+
+@dataclass(frozen=True)
+class SemanticConfig(LatentConfig):
+    """A latent diffusion that sees a map."""
+
+    labels: int = 32
+    """Most labels that maps have, each with a flat colour of its own."""
+    guidance: float = 1.0
+
+
+class SemanticSynthesis(LatentDiffusion):
+    """A denoiser that sees the share of each label in every cell."""
+
+    tasks = (Translate,)
+    needs = frozenset({"source", "image"})
+    Config = SemanticConfig
+    config: SemanticConfig
+
+    reader: Silent
+
+    def __init__(self, config: SemanticConfig):
+        super().__init__(config, Silent(), Map(config.first_stage, config.labels), 0, 0)
+
+    def _hearing(self, request: Request) -> Hear:
+        return self.reader.hear
+
+    @property
+    def hears(self) -> frozenset[str]:
+        return frozenset()
+
+
+SemanticSynthesis.presets = {
+    "laptop": Preset(
+        SemanticConfig(
+            network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+            process=Process(Karras(mean=0.3, std=1.2)),
+            optim=OptimConfig(
+                kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6
+            ),
+        ),
+        data="labels-to-scenes",
+        size=64,
+        train=TrainConfig(steps=1200, batch=32, ema=0.995),
+        base=("ldm", "shapes"),
+    )
+}
