@@ -100,16 +100,16 @@ def train(
     size: int | None = None,
     seed: int | None = None,
     resume: bool = False,
-    settings: Mapping[str, Any] | None = None,
     base: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> System[Any]:
     """Train as ``sfumato train`` does and return the system, loaded from its run folder.
 
-    What is None is the preset's: ``steps``, ``batch`` and ``size`` (of the pictures, in pixels).
-    ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``;
-    ``base`` is the run to build on, where there is one.
+    What is None is the preset's: ``steps``, ``batch``, ``size`` (of the pictures, in pixels) and ``base``, a
+    finished run, or a model that comes along, to build on.
+    ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
     """
     devices.setup()
     if resume:

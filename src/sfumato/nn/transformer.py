@@ -36,7 +36,7 @@ class DiTConfig:
     vector: int = 0
     """Width of ``Condition.vector``; 0 reads none."""
     beside: int = 0
-    """Channels of ``Condition.spatial``; 0 sees nothing beside x."""
+    """Channels of ``Condition.spatial``, which is seen beside what is denoised; 0 sees none."""
 
 
 class DiT(nn.Module):
