@@ -368,7 +368,7 @@ Imagen.presets = {
     "laptop": replace(
         _LAPTOP,
         config=replace(_LAPTOP.config, stages=(_BASE, _UP)),
-        train=replace(_LAPTOP.train, steps=700),
+        train=replace(_LAPTOP.train, steps=500),
         base=("imagen", "base"),
         base_data="",
     ),
