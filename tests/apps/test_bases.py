@@ -46,4 +46,5 @@ def test_a_run_takes_the_shape_of_the_base_it_is_given_and_its_card_says_how_to_
     assert plan.config.text.network == below.config.network
     system = plan.build()
     system.adopt(plans.load_base(tmp_path / "t5"))
-    assert torch.equal(system.text.shared.weight, below.network.shared.weight)
+    given = below.network.shared.weight.float()
+    assert (system.text.shared.weight - given).abs().max() < 0.02, "up to the half precision of an answer"
