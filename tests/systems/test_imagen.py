@@ -118,8 +118,8 @@ def test_the_small_picture_is_noised_as_much_as_the_stage_is_told():
     level = torch.full((400,), 0.3, dtype=torch.float64)
     noised, features = system.noised(small, (10, 6), level, Rng.sampling(0, 400))
     alpha, sigma = (
-        system.config.process.schedule.alpha(level)[0],
-        system.config.process.schedule.sigma(level)[0],
+        system.config.noising.schedule.alpha(level)[0],
+        system.config.noising.schedule.sigma(level)[0],
     )
     assert float(noised.mean()) == pytest.approx(0.5 * float(alpha), abs=0.01)
     assert float(noised.std()) == pytest.approx(float(sigma), rel=0.02)
