@@ -24,6 +24,7 @@ from sfumato.core.request import Generate, Images
 from sfumato.core.system import System
 from sfumato.data.shapes.reading import read, satisfies
 from sfumato.data.shapes.related import RelatedShapes
+from sfumato.data.shapes.scene import HELD_OUT
 from sfumato.device import setup
 from sfumato.metrics.oracle import evaluation_oracle
 from sfumato.metrics.validity import VALID, Validity, validity
@@ -59,6 +60,21 @@ def related(pixels: Tensor, captions: Sequence[str]) -> Related:
         float(both.sum()) / count if count else math.nan,
         len(captions),
     )
+
+
+def bag_bound(captions: Sequence[str]) -> float:
+    """The most of ``Related.relation`` that any reader of bags of words can reach, however long it learns.
+
+    Captions with the same words are drawn alike, equally often, and a picture shows at most one of them: as
+    many captions as make one bag share one right answer. Captions of pairs that never occur do not count.
+    """
+    shares = []
+    for caption in captions:
+        words = caption.split()
+        (c1, s1), (c2, s2) = words[1:3], words[-2:]
+        pairs = {((c1, s1), (c2, s2)), ((c2, s2), (c1, s1)), ((c1, s2), (c2, s1)), ((c2, s1), (c1, s2))}
+        shares.append(1 / sum(one != other and not {one, other} & set(HELD_OUT) for one, other in pairs))
+    return sum(shares) / len(shares)
 
 
 def captions_of(count: int, split: str = "test") -> list[str]:
@@ -106,6 +122,7 @@ def main() -> None:
     parser.add_argument("--skip-thresholds", action="store_true")
     given = parser.parse_args()
     setup()
+    print(f"the most that a bag of words can reach: {bag_bound(captions_of(given.count)):.4f}", flush=True)
     for name in given.runs:
         system = sfumato.load(name, precision=given.precision, device="cpu")
         captions = captions_of(given.count)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from benchmarks.imagen import bag_bound
 from sfumato.core.process import CosineLogSNR, Process
 from sfumato.core.request import Generate, Images
 from sfumato.core.rng import Rng
@@ -117,8 +118,8 @@ def test_the_small_picture_is_noised_as_much_as_the_stage_is_told():
     level = torch.full((400,), 0.3, dtype=torch.float64)
     noised, features = system.noised(small, (10, 6), level, Rng.sampling(0, 400))
     alpha, sigma = (
-        system.config.process.schedule.alpha(level)[0],
-        system.config.process.schedule.sigma(level)[0],
+        system.config.noising.schedule.alpha(level)[0],
+        system.config.noising.schedule.sigma(level)[0],
     )
     assert float(noised.mean()) == pytest.approx(0.5 * float(alpha), abs=0.01)
     assert float(noised.std()) == pytest.approx(float(sigma), rel=0.02)
@@ -207,3 +208,9 @@ def test_sizes_that_do_not_fit_are_refused():
 def test_words_it_does_not_know_are_told():
     *_, answer = base().eval().run(Generate(prompt="a crimson circle", count=1, steps=2))
     assert answer.notes == ("1 of the words of 'a crimson circle' could not be read and were left out.",)
+
+
+def test_a_bag_of_words_shares_one_right_answer_among_all_captions_it_cannot_tell_apart():
+    assert bag_bound(["a red circle above a blue cross"]) == 1 / 4
+    assert bag_bound(["a red circle above a red cross"]) == 1 / 2, "one colour: the order alone is lost"
+    assert bag_bound(["a red square left of a blue cross"]) == 1 / 2, "blue squares never occur"

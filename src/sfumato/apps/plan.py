@@ -19,7 +19,7 @@ from sfumato.core.rng import mix
 from sfumato.core.system import Preset, System, TrainConfig
 from sfumato.data import is_registered, open_data, with_settings
 from sfumato.data.dataset import Dataset
-from sfumato.errors import UsageError, nearest
+from sfumato.errors import DataError, UsageError, nearest
 from sfumato.registry import SYSTEMS, find
 
 FIRST_STAGE = "first_stage"
@@ -133,7 +133,7 @@ def new(
     opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network, max_bad=max_bad)
     config = kind.fit(config, opened.facts)
     if base is not None:
-        config = kind.built_on(config, load(base, precision="fp32", device="cpu"))
+        config = kind.built_on(config, load_base(folder_of(base)))
     recipe = Recipe(
         system=system,
         config=plain.to_dict(config),
@@ -144,6 +144,14 @@ def new(
         base=_base(chosen, out, base, base_steps, where),
     )
     return Plan(recipe, kind, config, opened, out, max_bad)
+
+
+def load_base(folder: Path) -> System[Any]:
+    """What a run builds on, ready to be adopted; ``DataError`` if it is not finished."""
+    files = ("model.safetensors", "model.safetensors.index.json")
+    if not (folder.is_file() or any((folder / name).exists() for name in files)):
+        raise DataError(f"The base '{folder}' holds no finished run; train it first, or choose another")
+    return load(folder, precision="fp32", device="cpu")
 
 
 def _base(

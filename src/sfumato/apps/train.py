@@ -18,7 +18,7 @@ from tyro.conf import Positional, Suppress
 
 from sfumato.apps import facts
 from sfumato.apps.talk import Common, Talk, counted, write
-from sfumato.errors import DataError, UsageError
+from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
     from sfumato.apps.plan import Plan
@@ -252,15 +252,11 @@ class Training:
         return self._train(plan, system, folder)
 
     def _ready(self, plan: Plan) -> System[Any]:
-        from sfumato.apps.load import load
+        from sfumato.apps.plan import load_base
 
         system = plan.build()
         if plan.base is not None:
-            if not (plan.base.is_file() or (plan.base / "model.safetensors").exists()):
-                raise DataError(
-                    f"The base '{plan.base}' holds no finished run; train it first, or choose another"
-                )
-            system.adopt(load(plan.base, precision="fp32", device="cpu"))
+            system.adopt(load_base(plan.base))
         return system
 
     def _train(self, plan: Plan, system: System[Any], folder: Any) -> int:

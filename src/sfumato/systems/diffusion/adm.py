@@ -108,7 +108,7 @@ class ADM(PixelDiffusion):
 
     @property
     def hears(self) -> frozenset[str]:
-        return frozenset({"label"})
+        return frozenset({"label", "threshold"})
 
     def _guided(self, request: Generate) -> Denoise:
         """Algorithms 1 and 2: the classifier's gradient, ``guidance`` times; 0 leaves it out."""

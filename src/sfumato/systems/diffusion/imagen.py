@@ -73,6 +73,8 @@ class ImagenConfig:
     predicts: Predicts = "v"
     drop: float = 0.1
     """Share of captions withheld in training, so that guidance has something to guide away from."""
+    noising: Process = Process(CosineLogSNR())
+    """How the small picture beside a stage is noised; whatever the shift of the stage's own process is."""
     augmentation: float = 1.0
     """Up to which time the small picture beside a stage is noised in training; 0 leaves it as it is."""
     level: float = 0.2
@@ -169,7 +171,7 @@ class Imagen(System[Generate]):
         stage is told of this level (noise conditioning augmentation, section 2.4 and Ho et al. 2021)."""
         large = interpolate(small, size, mode="bilinear")
         told = sinusoidal(1000 * level, LEVEL).to(large)
-        return self.config.process.noise(large, level, rng), told
+        return self.config.noising.noise(large, level, rng), told
 
     def run(self, request: Generate) -> Iterator[Event]:
         """From noise to small pictures, and from these to large ones; guidance is that of the first stage."""
@@ -310,7 +312,7 @@ def _reads_like(one: T5Config, other: T5Config) -> bool:
     return same and replace(one.network, decoder_layers=0) == replace(other.network, decoder_layers=0)
 
 
-OWN = ("channels", "height", "width", "augmentation", "level", "optim", "drop", "chunk")
+OWN = ("channels", "height", "width", "noising", "augmentation", "level", "optim", "drop", "chunk")
 """Settings of the stage that is to learn, not of those below."""
 BASE = (
     "A stage of Imagen builds on a T5 of its own shape, or if there are stages below it on an Imagen with "
@@ -368,7 +370,7 @@ Imagen.presets = {
     "laptop": replace(
         _LAPTOP,
         config=replace(_LAPTOP.config, stages=(_BASE, _UP)),
-        train=replace(_LAPTOP.train, steps=700),
+        train=replace(_LAPTOP.train, steps=1500),
         base=("imagen", "base"),
         base_data="",
     ),

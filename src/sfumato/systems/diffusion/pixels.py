@@ -39,6 +39,7 @@ from sfumato.core.rng import Rng
 from sfumato.core.serving import in_parts
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Preset, System, TrainConfig
+from sfumato.core.thresholding import Free, Static, parsed, thresholded
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
 from sfumato.nn.condition import Condition
@@ -140,7 +141,7 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
 
     @property
     def hears(self) -> frozenset[str]:
-        return frozenset({"label"} if self.config.by_label else ())
+        return frozenset({"threshold"} | ({"label"} if self.config.by_label else set()))
 
     def preview(self, count: int, seed: int) -> Generate:
         names: tuple[int | str, ...] = tuple(range(len(self.config.classes)))
@@ -253,8 +254,9 @@ class PixelDiffusion(System[Generate | Branch | Invert | Walk], abc.ABC):
         return last.x.float().clamp(-1, 1)
 
     def _clipped(self, request: Generate) -> Denoise:
-        denoise = self._guided(request)
-        return guidance.clipped(denoise) if self.config.clip else denoise
+        usual = Static() if self.config.clip else Free()
+        wanted = usual if request.threshold is None else parsed(request.threshold)
+        return thresholded(self._guided(request), wanted)
 
     def _guided(self, request: Generate) -> Denoise:
         """The denoiser, told the label that was asked for."""
