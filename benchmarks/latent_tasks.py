@@ -67,11 +67,9 @@ def of_inpainting(system: System[Any], count: int = COUNT) -> Figures:
         "half, untold": (half_mask(place), [""] * count),
     }
     for name, (mask, prompts) in ways.items():
-        made = edited(system, images, mask, prompts)
+        made, mean = edited(system, images, mask, prompts), filled(images, mask)
         found[f"{name}: right"] = right(oracle.read(made), scenes, place)
-        found[f"{name}: right if filled with the mean"] = right(
-            oracle.read(filled(images, mask)), scenes, place
-        )
+        found[f"{name}: right if filled with the mean"] = right(oracle.read(mean), scenes, place)
         found[f"{name}: right in another's picture"] = right(oracle.read(made.roll(1, 0)), scenes, place)
         found[f"{name}: RMSE inside the mask"] = inside(made, images, mask)
         found[f"{name}: RMSE inside if filled with the mean"] = inside(mean, images, mask)
