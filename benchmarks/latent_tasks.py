@@ -50,11 +50,11 @@ def asked(system: System[Any], request: Request) -> Tensor:
 
 
 def of_inpainting(system: System[Any], count: int = COUNT) -> Figures:
-    """A cell with an object is painted anew from the caption, and half of an object without a word.
+    """A cell with an object is painted anew from the caption; half of an object, with the caption and without
+    a word.
 
-    The first counts if the oracle finds in the cell what the caption says of shape, colour, size and texture;
-    the second if it finds the object as it was. The controls paint the mask with the mean of what is known,
-    or read the cell against another picture's.
+    A picture counts if the oracle finds in the cell what was there: shape, colour, size and texture. The
+    controls paint the mask with the mean of what is known, or read the cell against another picture's.
     """
     data, oracle = Shapes("test", SIZE, levels={"full": 1.0}), evaluation_oracle()
     rows = torch.arange(count)
@@ -63,15 +63,16 @@ def of_inpainting(system: System[Any], count: int = COUNT) -> Figures:
     place = scenes.place[:, 0]
     ways = {
         "cell, told": (cell_mask(place), batch["caption"]),
+        "half, told": (half_mask(place), batch["caption"]),
         "half, untold": (half_mask(place), [""] * count),
     }
     for name, (mask, prompts) in ways.items():
-        made = edited(system, images, mask, prompts)
+        made, mean = edited(system, images, mask, prompts), filled(images, mask)
         found[f"{name}: right"] = right(oracle.read(made), scenes, place)
-        found[f"{name}: right if filled with the mean"] = right(
-            oracle.read(filled(images, mask)), scenes, place
-        )
+        found[f"{name}: right if filled with the mean"] = right(oracle.read(mean), scenes, place)
         found[f"{name}: right in another's picture"] = right(oracle.read(made.roll(1, 0)), scenes, place)
+        found[f"{name}: RMSE inside the mask"] = inside(made, images, mask)
+        found[f"{name}: RMSE inside if filled with the mean"] = inside(mean, images, mask)
         found[f"{name}: whole scene right"] = whole(oracle.read(made), scenes)
         found[f"{name}: largest change outside"] = ((made - images) * (1 - mask)).abs().max().item()
     found["right in the true picture"] = right(oracle.read(images), scenes, place)
@@ -106,6 +107,12 @@ def filled(images: Tensor, mask: Tensor) -> Tensor:
     """Pictures with the mean of what is outside the mask inside of it."""
     mean = (images * (1 - mask)).sum((2, 3), keepdim=True) / (1 - mask).sum((2, 3), keepdim=True)
     return images * (1 - mask) + mean * mask
+
+
+def inside(made: Tensor, real: Tensor, mask: Tensor) -> float:
+    """Root mean square of the difference under masks, over all pictures."""
+    area = mask.sum() * made.shape[1]
+    return (((made - real) * mask).square().sum() / area).sqrt().item()
 
 
 def right(read: Scenes, true: Scenes, place: Tensor) -> float:

@@ -58,7 +58,7 @@ SemanticSynthesis.presets = {
         ),
         data="labels-to-scenes",
         size=64,
-        train=TrainConfig(steps=1200, batch=32, ema=0.995),
+        train=TrainConfig(steps=900, batch=32, ema=0.995),
         base=("ldm", "shapes"),
     )
 }

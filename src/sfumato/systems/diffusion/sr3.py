@@ -139,7 +139,7 @@ SR3.presets = {
         ),
         data="shapes",
         size=64,
-        train=TrainConfig(steps=900, batch=32, ema=0.995),
+        train=TrainConfig(steps=800, batch=32, ema=0.995),
     ),
     "paper": Preset(
         SR3Config(
