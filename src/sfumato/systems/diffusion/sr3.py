@@ -133,7 +133,7 @@ SR3.presets = {
                 resblock="scale_shift",
                 patch=4,
             ),
-            predicts="v",
+            predicts="x0",  # squares of 4 x 4 pixels in 64 channels leave no room to pass noise on
             optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), warmup=50, decay=0.5),
             steps=50,
         ),
