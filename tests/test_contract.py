@@ -284,21 +284,16 @@ def textdiff(system: System[Any], data: Dataset, rows: range) -> TextDiff:
 
 
 def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
+    seed, count = SEED + rows.start, len(rows)
     if "caption" in system.hears:  # who follows words paints inside a mask
         images = data.batch(torch.arange(rows.start, rows.stop))["image"]
         mask = torch.zeros_like(images[:, :1])
-        mask[:, :, 3:] = 1
-        told = {"prompt": "a red circle", "images": images, "mask": mask, "steps": 3}
-        return Edit(seed=SEED + rows.start, count=len(rows), **told)
+        mask[..., 4:16, 10:21] = 1
+        steps = few(system)
+        return Edit(seed=seed, count=count, prompt="a red circle", images=images, mask=mask, steps=steps)
     classes = data.facts.classes if "label" in system.needs else ()
     prompt = "{} - {} + {}".format(*classes) if len(classes) > 2 else "red circle - red square + blue square"
-    if "caption" not in system.hears:
-        return Edit(seed=SEED + rows.start, count=len(rows), prompt=prompt)
-    images = data.batch(torch.arange(rows.start, rows.stop))["image"]
-    mask = torch.zeros_like(images[:, :1])
-    mask[..., 4:16, 10:21] = 1
-    seed, count, prompt = SEED + rows.start, len(rows), "a red circle"
-    return Edit(seed=seed, count=count, prompt=prompt, images=images, mask=mask, steps=few(system))
+    return Edit(seed=seed, count=count, prompt=prompt)
 
 
 def score(system: System[Any], data: Dataset, rows: range) -> Score:

@@ -83,7 +83,7 @@ class GLIDEConfig:
 class GLIDE(System[Request]):
     """A denoiser that reads, and a CLIP of noisy pictures."""
 
-    tasks = (Generate,)
+    tasks = (Generate, Edit)
     needs = frozenset({"image", "caption"})
     Config = GLIDEConfig
 
@@ -172,10 +172,6 @@ class GLIDE(System[Request]):
             return self._serve(part, given(range(start, start + part.count)))
 
         return in_parts(serve, asked, self.config.chunk, self.hears)
-
-    @property
-    def can(self) -> tuple[type[Request], ...]:
-        return (*self.tasks, Edit)
 
     @property
     def hears(self) -> frozenset[str]:
