@@ -365,9 +365,7 @@ Unclip.presets = {
             prior=_CORNERS.config,
             network=_SMALL,
             predicts="v",
-            optim=OptimConfig(
-                kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.5
-            ),
+            optim=_MUON,
             guidance=2.0,
         ),
         data=_CORNERS.data,
