@@ -151,17 +151,11 @@ def _part(said: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
 
 def _read_vision(config: Mapping[str, Any], where: str) -> VitConfig:
     said = VISION.of(config, where)
-    among(where, said, "hidden_act", ("quick_gelu", "gelu"))
     return VitConfig(
         channels=said["num_channels"],
         size=(said["image_size"],) * 2,
         patch=said["patch_size"],
-        width=said["hidden_size"],
-        layers=said["num_hidden_layers"],
-        heads=said["num_attention_heads"],
-        hidden=said["intermediate_size"],
-        activation=said["hidden_act"],
-        eps=said["layer_norm_eps"],
+        **clip_text.read_tower(said, where),
     )
 
 
@@ -176,12 +170,7 @@ def _write_vision(config: VitConfig) -> dict[str, Any]:
         "num_channels": config.channels,
         "image_size": config.size[0],
         "patch_size": config.patch,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.eps,
+        **clip_text.write_tower(config),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sfumato.compat.part import Format, Keys, Rename, among
 from sfumato.errors import UsageError
 from sfumato.nn.clip_text import ClipTextConfig
+from sfumato.nn.vit import VitConfig
 
 FORMAT = Format(
     "model",
@@ -34,19 +35,38 @@ KEYS = Keys(
 )
 
 
+def read_tower(said: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What towers of texts and of pictures have in common."""
+    among(where, said, "hidden_act", ("quick_gelu", "gelu"))
+    return {
+        "width": said["hidden_size"],
+        "layers": said["num_hidden_layers"],
+        "heads": said["num_attention_heads"],
+        "hidden": said["intermediate_size"],
+        "activation": said["hidden_act"],
+        "eps": said["layer_norm_eps"],
+    }
+
+
+def write_tower(config: ClipTextConfig | VitConfig) -> dict[str, Any]:
+    """The same in transformers' words."""
+    return {
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.hidden,
+        "hidden_act": config.activation,
+        "layer_norm_eps": config.eps,
+    }
+
+
 def read_clip_text(config: Mapping[str, Any], where: str, *, projected: bool = False) -> ClipTextConfig:
     """The shape of a ``CLIPTextModel``, or if ``projected`` of a ``CLIPTextModelWithProjection``."""
     said = KEYS.of(config, where)
-    among(where, said, "hidden_act", ("quick_gelu", "gelu"))
     return ClipTextConfig(
         vocabulary=said["vocab_size"],
         length=said["max_position_embeddings"],
-        width=said["hidden_size"],
-        layers=said["num_hidden_layers"],
-        heads=said["num_attention_heads"],
-        hidden=said["intermediate_size"],
-        activation=said["hidden_act"],
-        eps=said["layer_norm_eps"],
+        **read_tower(said, where),
         projection=said["projection_dim"] if projected else 0,
     )
 
@@ -62,12 +82,7 @@ def write_clip_text(config: ClipTextConfig) -> dict[str, Any]:
         "model_type": "clip_text_model",
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.length,
-        "hidden_size": config.width,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.hidden,
-        "hidden_act": config.activation,
-        "layer_norm_eps": config.eps,
+        **write_tower(config),
         "projection_dim": config.projection or 512,
         "eos_token_id": config.end,
     }

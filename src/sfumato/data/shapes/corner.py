@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sfumato.data.dataset import Facts
-from sfumato.data.shapes.dataset import Shapes
-from sfumato.data.shapes.one import SHORT
+from sfumato.data.shapes.one import SHORT, SolidShape
 from sfumato.data.shapes.render import SMALLEST, render
 from sfumato.data.shapes.scene import PLACES, Scenes, below
 from sfumato.errors import UsageError
@@ -23,15 +19,12 @@ CORNERS = (0, 1, 3, 4)
 """The cells of a scene, by their numbers in ``PLACES``, that a picture shows: the upper left four of nine."""
 _PURPOSE = 60
 """Of the random numbers that choose a corner; no other choice about a scene has it."""
-_VERSION = 1
-"""To be raised whenever the same number no longer gives the same picture and caption."""
 
 
-class CornerShape:
+class CornerShape(SolidShape):
     """Two by two cells, one of which holds a solid shape; captions such as "a large red circle".
 
-    "train" and "test" leave out the (colour, shape) pairs of ``HELD_OUT``, which alone are in "held". The
-    place is as random as can be and is never said, so that who knows the words alone has 2 bits to guess.
+    The place is as random as can be and is never said, so that who knows the words alone has 2 bits to guess.
     """
 
     def __init__(
@@ -47,25 +40,10 @@ class CornerShape:
                 f"Shapes in corners need an even number of pixels a side, {SMALLEST} or more, got {size}; "
                 "choose 32 or 64."
             )
-        self._whole = Shapes(split, 3 * size // 2, length=length, objects=(1,), levels=levels)
-        self.size = size
-        told = self._whole.facts
-        digest = hashlib.sha256(f"{_VERSION} {told.fingerprint}".encode()).hexdigest()[:16]
-        self.facts = Facts("corner-shape", 3, size, size, told.fields, words=told.words, fingerprint=digest)
+        super().__init__("corner-shape", split, size, 3 * size // 2, length, levels)
 
-    def __len__(self) -> int:
-        return len(self._whole)
-
-    def scenes(self, indices: Int[Tensor, " b"]) -> Scenes:
-        """What the pictures with these numbers show."""
-        scenes = self._whole.scenes(indices)
-        there = scenes.place >= 0
-        corner = torch.tensor(CORNERS)[below(scenes.key, _PURPOSE, len(CORNERS))]
-        return replace(
-            scenes,
-            place=torch.where(there, corner[:, None], scenes.place),
-            texture=torch.where(there, 0, scenes.texture),
-        )
+    def placed(self, scenes: Scenes) -> Int[Tensor, "b 1"]:
+        return torch.tensor(CORNERS)[below(scenes.key, _PURPOSE, len(CORNERS))][:, None]
 
     def batch(self, indices: Int[Tensor, " b"]) -> Mapping[str, Any]:
         scenes = self.scenes(indices)
