@@ -26,9 +26,7 @@ from sfumato.errors import UsageError
 from sfumato.images import read_settings, save_png, to_levels, to_pil, to_tensor
 from sfumato.registry import SYSTEMS
 
-from .toy import Toy, write_run
-
-FAST = ("--precision", "fp32", "--device", "cpu")
+from .toy import FAST, Toy, ask, write_run
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +52,6 @@ def files(toy, tmp_path) -> list[Path]:
     for path, x in zip(paths, pixels, strict=True):
         save_png(to_pil(x), path)
     return paths
-
-
-def ask(verb: str, run: Path, out: Path, *more: object) -> int:
-    return main([verb, *map(str, more), "--model", str(run), "--out", str(out), *FAST])
 
 
 def read(path: Path) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sfumato import config as plain
+from sfumato.apps.cli import main
 from sfumato.core import latent
 from sfumato.core.checkpoint import Recipe, RunFolder
 from sfumato.core.request import (
@@ -165,3 +166,11 @@ def write_run(
     run = RunFolder.create(folder, Recipe(system, plain.to_dict(config), data=data, size=config.side))
     run.write_model(toy.state_dict())
     return folder
+
+
+FAST = ("--precision", "fp32", "--device", "cpu")
+
+
+def ask(verb: str, run: Path, out: Path, *more: object) -> int:
+    """What the command line says of a verb that is asked of a run."""
+    return main([verb, *map(str, more), "--model", str(run), "--out", str(out), *FAST])

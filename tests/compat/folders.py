@@ -204,29 +204,27 @@ def refiner(folder: Path) -> Path:
     return folder
 
 
+def _like_two(folder: Path) -> dict[str, Any]:
+    """What Stable Diffusion 2's relatives have in common."""
+    words = tokenizer(folder.with_name(folder.name + "-words"), "!")
+    told = {"text_encoder": text_encoder(words, 24, "gelu"), "tokenizer": words}
+    return told | {"vae": autoencoder(), "safety_checker": None, "feature_extractor": None}
+
+
 def inpainting(folder: Path) -> Path:
     """A StableDiffusionInpaintPipeline like 2's: its U-Net reads nine channels."""
-    words = tokenizer(folder.with_name(folder.name + "-words"), "!")
     StableDiffusionInpaintPipeline(
-        vae=autoencoder(),
-        text_encoder=text_encoder(words, 24, "gelu"),
-        tokenizer=words,
         unet=denoiser(24, in_channels=9, sample_size=12),
         scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False),
-        safety_checker=None,
-        feature_extractor=None,
         requires_safety_checker=False,
+        **_like_two(folder),
     ).save_pretrained(folder)
     return folder
 
 
 def upscaler(folder: Path) -> Path:
     """A StableDiffusionUpscalePipeline: a small picture beside the latents, and a class for its noise."""
-    words = tokenizer(folder.with_name(folder.name + "-words"), "!")
     StableDiffusionUpscalePipeline(
-        vae=autoencoder(),
-        text_encoder=text_encoder(words, 24, "gelu"),
-        tokenizer=words,
         unet=denoiser(24, in_channels=7, num_class_embeds=50, only_cross_attention=(True, True, False)),
         low_res_scheduler=DDPMScheduler(
             beta_schedule="squaredcos_cap_v2", num_train_timesteps=50, prediction_type="epsilon"
@@ -234,10 +232,9 @@ def upscaler(folder: Path) -> Path:
         scheduler=DDIMScheduler(
             **SCHEDULE, clip_sample=False, set_alpha_to_one=False, prediction_type="v_prediction"
         ),
-        safety_checker=None,
-        feature_extractor=None,
         watermarker=None,
         max_noise_level=49,
+        **_like_two(folder),
     ).save_pretrained(folder)
     return folder
 
