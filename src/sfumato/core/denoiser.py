@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
@@ -47,7 +48,7 @@ class Moment(NamedTuple):
 
 def at_once(t: Float[Tensor, " b"]) -> bool:
     """Whether all of a batch are at one time, as solvers say it: by one number, expanded."""
-    return len(t) == 1 or t.stride(0) == 0
+    return t.shape[0] == 1 or t.stride(0) == 0
 
 
 class Denoiser(nn.Module, Generic[N]):
@@ -95,7 +96,7 @@ class Denoiser(nn.Module, Generic[N]):
         if at_once(t):
             now = self._moment(t[0].item(), x.device)
             inside = x if now.into == 1 else now.into * x
-            answer, variance = self._halves(self._ask(inside, now.clock.expand(len(x)), cond))
+            answer, variance = self._halves(self._ask(inside, now.clock.expand(x.shape[0]), cond))
             return Belief(torch.add(now.skip * x, answer, alpha=now.out), variance)
         skip, out, into = self._scales(t, x)
         answer, variance = self._halves(self._ask(into * x, self.process.schedule.clock(t), cond))
@@ -143,8 +144,13 @@ class Denoiser(nn.Module, Generic[N]):
         scales = self.scales(self.process.schedule.alpha(t), self.process.schedule.sigma(t))
         return Scales(*(c.view(shape).to(like) for c in scales))
 
+    @cached_property
+    def _weight(self) -> Tensor:
+        """One of the network's, to be asked for their dtype: looking for it takes as long as a step."""
+        return next(self.network.parameters())
+
     def _ask(self, x: Tensor, clock: Tensor, cond: Condition) -> Tensor:
         """Call the network in the dtype of its weights; the rest of the house stays in x's."""
-        inside = x.to(next(self.network.parameters()).dtype)
+        inside = x.to(self._weight.dtype)
         answer: Tensor = self.network(inside, clock.to(x.device, torch.float32), cond.to(inside))
         return answer.to(x.dtype)

@@ -187,10 +187,10 @@ def dpmpp_2m(
         x0 = target = denoise(x, leg.t).x0
         length = _log_snr(leg.then) - _log_snr(leg.now)
         if before is not None and math.isfinite(length):
-            target = x0 + (x0 - before) * (length / (2 * stride))
+            target = torch.lerp(x0, before, -length / (2 * stride))
         forgotten = eta * length if eta else 0.0
         kept = leg.then.sigma / leg.now.sigma * math.exp(-forgotten)
-        x = kept * x - leg.then.alpha * math.expm1(-length - forgotten) * target
+        x = torch.add(kept * x, target, alpha=-leg.then.alpha * math.expm1(-length - forgotten))
         if eta and leg.then.sigma > 0:
             fresh = leg.then.sigma * math.sqrt(-math.expm1(-2 * forgotten))
             x = x + fresh * process.kernel.fresh(x, needed(rng))

@@ -41,6 +41,8 @@ class Condition:
 
     def to(self, like: Tensor) -> Condition:
         """On the device and in the dtype of ``like``."""
+        if self.vector is self.tokens is self.spatial is self.hint is None:
+            return self
         return self._with(self, lambda mine, _: mine.to(like))
 
     def _with(self, other: Condition, join: Callable[[Tensor, Tensor], Tensor]) -> Condition:
