@@ -350,16 +350,28 @@ def _lazily(optim: OptimConfig, every: int) -> OptimConfig:
     return replace(optim, lr=optim.lr * share, betas=(first**share, second**share))
 
 
-_LAPTOP = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=5000, batch=16, ema=0.999))
+_FACES = Preset(StyleGANConfig(), data="faces", size=32, train=TrainConfig(steps=5000, batch=16, ema=0.999))
 _OLD = StyleConfig(norm="adain", skip=False, residual=False)
 StyleGAN.presets = {
-    "laptop": _LAPTOP,
+    "laptop": replace(
+        _FACES,
+        config=StyleGANConfig(
+            StyleConfig(
+                noise=False
+            ),  # Faces that are drawn leave nothing to chance: noise would stay as grain.
+            r1=5.0,
+            r1_every=4,
+            path_every=0,
+            optim=OptimConfig(lr=0.01, betas=(0.0, 0.99), clip=0.0, decay=0.3),
+        ),
+        train=replace(_FACES.train, steps=12_000),
+    ),
     "stylegan1": replace(
-        _LAPTOP,
+        _FACES,
         config=StyleGANConfig(replace(_OLD, grows=True), path_every=0, grow=600, first=1, cutoff=4),
     ),
     "progressive": replace(
-        _LAPTOP,
+        _FACES,
         config=StyleGANConfig(
             replace(_OLD, norm="pixel", mapping=0, taps=(1, 1), noise=False, grows=True),
             game="wasserstein",
@@ -372,9 +384,7 @@ StyleGAN.presets = {
             optim=OptimConfig(lr=1e-3, betas=(0.0, 0.99), clip=0.0),
         ),
     ),
-    "ada": replace(
-        _LAPTOP, config=StyleGANConfig(augment=AugmentConfig("ada", images=50_000)), data="folder"
-    ),
+    "ada": replace(_FACES, config=StyleGANConfig(augment=AugmentConfig("ada", images=50_000)), data="folder"),
     "paper": Preset(
         StyleGANConfig(
             StyleConfig(3, 1024, 1024, 512, 512, 8, base=32768, most=512),
