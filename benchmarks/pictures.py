@@ -1,0 +1,65 @@
+"""Makes the pictures of the systems' pages from the models that come along, or from runs.
+
+Example: python -m benchmarks.pictures adain captioner ddpm=runs/ddpm-digits --out docs/pictures
+
+What is shown comes from held-out data, fresh prompts and fixed seeds; nothing is chosen by how it turned out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plates_of_noise, plates_of_words
+from sfumato import load
+from sfumato.device import setup
+from sfumato.errors import UsageError, nearest
+
+Draw = Callable[..., Path]
+"""From one system or several, and where to write, to what was written."""
+
+
+def _diffusion(name: str) -> Draw:
+    return lambda system, path: plates_of_noise.digits(system, name, path)
+
+
+PLATES: dict[str, tuple[Draw, Sequence[str]]] = {
+    **{name: (_diffusion(name), ()) for name in plates_of_noise.WAYS},
+    "adm": (plates_of_noise.adm, ()),
+    "captioner": (plates_of_words.captioner, ("captioner",)),
+    "clip": (plates_of_words.clip, ("clip-shapes",)),
+    "dalle": (plates_of_words.dalle, ("dalle",)),
+    "dfgan": (plates_of_words.dfgan, ()),
+    "glide": (plates_of_words.glide, ()),
+    "imagen": (plates_of_words.imagen, ("imagen",)),
+    "ldm": (plates_of_words.ldm, ("shapes",)),
+    "stackgan": (plates_of_words.stackgan, ()),
+}
+"""By system: what draws its plate, and the models that come along which it shows; none where a run is
+needed."""
+
+
+def main() -> None:
+    """Draw what is asked for, and say where."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("systems", nargs="*", help="NAME, or NAME=RUN; gan=RUN,RUN shows two games")
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    given = parser.parse_args()
+    setup()
+    for word in given.systems or [name for name, (_, models) in PLATES.items() if models]:
+        name, _, runs = word.partition("=")
+        if name not in PLATES:
+            raise UsageError(f"There is no plate of '{name}'{nearest(name, PLATES)}")
+        draw, models = PLATES[name]
+        shown = runs.split(",") if runs else models
+        if not shown:
+            raise UsageError(f"No {name} comes along; train one, and say {name}=RUN.")
+        systems = [load(model, precision="fp32", device="cpu") for model in shown]
+        print(draw(*systems, given.out / f"{name}.png"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
