@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks import plates_of_noise, plates_of_words
+from benchmarks import plates_of_codes as codes
+from benchmarks import plates_of_noise as noise
+from benchmarks import plates_of_reading as reading
+from benchmarks import plates_of_sight as sight
+from benchmarks import plates_of_words as words
 from sfumato import load
 from sfumato.device import setup
 from sfumato.errors import UsageError, nearest
@@ -23,20 +25,32 @@ Draw = Callable[..., Path]
 
 
 def _diffusion(name: str) -> Draw:
-    return lambda system, path: plates_of_noise.digits(system, name, path)
+    return lambda system, *, path: noise.digits(system, name, path)
 
 
 PLATES: dict[str, tuple[Draw, Sequence[str]]] = {
-    **{name: (_diffusion(name), ()) for name in plates_of_noise.WAYS},
-    "adm": (plates_of_noise.adm, ()),
-    "captioner": (plates_of_words.captioner, ("captioner",)),
-    "clip": (plates_of_words.clip, ("clip-shapes",)),
-    "dalle": (plates_of_words.dalle, ("dalle",)),
-    "dfgan": (plates_of_words.dfgan, ()),
-    "glide": (plates_of_words.glide, ()),
-    "imagen": (plates_of_words.imagen, ("imagen",)),
-    "ldm": (plates_of_words.ldm, ("shapes",)),
-    "stackgan": (plates_of_words.stackgan, ()),
+    "adain": (sight.adain, ("adain",)),
+    "adm": (noise.adm, ()),
+    "ae": (codes.ae, ()),
+    "captioner": (words.captioner, ("captioner",)),
+    "clip": (words.clip, ("clip-shapes",)),
+    "dalle": (words.dalle, ("dalle",)),
+    "dfgan": (words.dfgan, ()),
+    "faststyle": (sight.faststyle, ("brushwork",)),
+    "gan": (codes.gan, ()),
+    "glide": (words.glide, ()),
+    "htr": (reading.htr, ("reader",)),
+    "imagen": (words.imagen, ("imagen",)),
+    "kl": (codes.kl, ("shapes",)),
+    "ldm": (words.ldm, ("shapes",)),
+    "ldmsr": (codes.ldmsr, ()),
+    "prior": (reading.prior, ("unclip",)),
+    "projected": (codes.projected, ()),
+    "stackgan": (words.stackgan, ()),
+    "t5": (reading.t5, ()),
+    "vgg": (sight.vgg, ("vgg-small",)),
+    "vqvae": (codes.vqvae, ()),
+    **{name: (_diffusion(name), ()) for name in noise.WAYS},
 }
 """By system: what draws its plate, and the models that come along which it shows; none where a run is
 needed."""
@@ -49,8 +63,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     given = parser.parse_args()
     setup()
-    for word in given.systems or [name for name, (_, models) in PLATES.items() if models]:
-        name, _, runs = word.partition("=")
+    for entry in given.systems or [name for name, (_, models) in PLATES.items() if models]:
+        name, _, runs = entry.partition("=")
         if name not in PLATES:
             raise UsageError(f"There is no plate of '{name}'{nearest(name, PLATES)}")
         draw, models = PLATES[name]
@@ -58,7 +72,7 @@ def main() -> None:
         if not shown:
             raise UsageError(f"No {name} comes along; train one, and say {name}=RUN.")
         systems = [load(model, precision="fp32", device="cpu") for model in shown]
-        print(draw(*systems, given.out / f"{name}.png"), flush=True)
+        print(draw(*systems, path=given.out / f"{name}.png"), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws the plates of the systems' pages: labelled rows of pictures, matrices of numbers, clouds of points."""
+"""Draws plates for the systems' pages: labelled rows of pictures, matrices of numbers, clouds of points."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ class Row:
     """Above the cells."""
 
 
-def row(pixels: Float[Tensor, "n c h w"], label: str = "", captions: Sequence[str] = (), **more: Sequence[str]) -> Row:
+def row(
+    pixels: Float[Tensor, "n c h w"], label: str = "", captions: Sequence[str] = (), heads: Sequence[str] = ()
+) -> Row:
     """Pictures in [-1, 1] as a row."""
     said = captions or [""] * len(pixels)
-    return Row([Cell(to_pil(x), text) for x, text in zip(pixels, said, strict=True)], label, **more)
+    return Row([Cell(to_pil(x), text) for x, text in zip(pixels, said, strict=True)], label, heads)
 
 
 @cache
@@ -79,20 +81,15 @@ class Sheet:
             self.text(note, ink=PALE)
         self.y += BETWEEN
 
-    @property
-    def room(self) -> int:
-        """Pixels between the margins."""
-        return self.width - 2 * MARGIN
-
-    def text(self, text: str, *, size: int = TEXT, ink: Colour = INK, x: int = MARGIN, width: int = 0) -> None:
+    def text(self, text: str, *, size: int = TEXT, ink: Colour = INK) -> None:
         """Write downwards from here."""
-        for line in wrapped(text, width or self.room, size):
-            self._write(line, x, self.y, ink, size)
+        for line in wrapped(text, self.width - 2 * MARGIN, size):
+            self.write(line, MARGIN, self.y, ink, size)
             self.y += round(size * LINE / TEXT)
 
     def table(self, rows: Sequence[Row], *, label: int = 0, side: int = 0, gap: int = GAP) -> None:
-        """Draw rows, their labels in a column of ``label`` pixels; cells are ``side`` wide or fill the room, but
-        small pictures are enlarged by whole pixels."""
+        """Draw rows, their labels in a column of ``label`` pixels; cells are ``side`` wide or fill the room,
+        but small pictures are enlarged by whole pixels."""
         columns = max(len(r.cells) for r in rows)
         left = MARGIN + (label + gap if label else 0)
         side = side or (self.width - MARGIN - left - (columns - 1) * gap) // columns
@@ -131,9 +128,10 @@ class Sheet:
     def lines(self, told: Words, x: float, y: float) -> None:
         """Lines of text at a place, one below the other."""
         for k, (line, ink) in enumerate(told):
-            self._write(line, x, y + k * LINE, ink)
+            self.write(line, x, y + k * LINE, ink)
 
-    def _write(self, line: str, x: float, y: float, ink: Colour, size: int = TEXT) -> None:
+    def write(self, line: str, x: float, y: float, ink: Colour, size: int = TEXT) -> None:
+        """One line at a place."""
         self.draw.text((x, y), line, ink, font(size))
         self.right = max(self.right, math.ceil(x + font(size).getlength(line)))
 
@@ -155,22 +153,32 @@ class Sheet:
     ) -> None:
         """Numbers on shades of blue, the darker the larger, between the ends of ``span``; labels stand right
         before them."""
-        wide, high = side
-        for i, line in enumerate(values.tolist()):
-            y = self.y + i * high
-            if labels:
-                told = wrapped(labels[i], left - MARGIN - GAP)
-                for k, words in enumerate(told):
-                    x = left - GAP - font().getlength(words)
-                    self._write(words, x, y + (high - LINE * len(told)) / 2 + k * LINE, INK)
+        wide, least = side
+        told = [wrapped(label, left - MARGIN - GAP) for label in labels or [""] * len(values)]
+        for lines, line in zip(told, values.tolist(), strict=True):
+            high = max(least, LINE * len(lines) + 6)
+            for k, words in enumerate(lines):
+                x = left - GAP - font().getlength(words)
+                self.write(words, x, self.y + (high - 2 - LINE * len(lines)) / 2 + k * LINE, INK)
             for j, value in enumerate(line):
-                share = min(1.0, max(0.0, (value - span[0]) / (span[1] - span[0])))
-                x, shade = left + j * wide, tuple(round(255 + share * (c - 255)) for c in DEEP)
-                self.draw.rectangle((x, y, x + wide - 2, y + high - 2), fill=shade)
-                words = form.format(value)
-                at = x + (wide - 2 - font(12).getlength(words)) / 2, y + (high - 2 - 15) / 2
-                self._write(words, *at, PAPER if share > 0.55 else INK, 12)
-        self.y += len(values) * high + BETWEEN
+                self._number(value, form, (left + j * wide, self.y), (wide - 2, high - 2), span)
+            self.y += high
+        self.y += BETWEEN
+
+    def _number(
+        self,
+        value: float,
+        form: str,
+        place: tuple[int, int],
+        size: tuple[int, int],
+        span: tuple[float, float],
+    ) -> None:
+        share = min(1.0, max(0.0, (value - span[0]) / (span[1] - span[0])))
+        (x, y), (wide, high), shade = place, size, [round(255 + share * (c - 255)) for c in DEEP]
+        self.draw.rectangle((x, y, x + wide - 1, y + high - 1), fill=tuple(shade))
+        words = form.format(value)
+        at = x + (wide - font(12).getlength(words)) / 2, y + (high - 15) / 2
+        self.write(words, *at, PAPER if share > 0.55 else INK, 12)
 
     def save(self, path: Path) -> Path:
         """Cut off what is not written on, and write as small a PNG as may be."""
@@ -197,9 +205,10 @@ def cloud(
     picture = Image.new("RGB", (2 * side, 2 * side), PAPER)
     draw = ImageDraw.Draw(picture, "RGBA")
     for points, colour in parts:
-        places = (points - low) / (high - low) * 2 * side
-        for x, y in places.tolist():
-            draw.ellipse((x - 2 * dot, 2 * side - y - 2 * dot, x + 2 * dot, 2 * side - y + 2 * dot), fill=(*colour, 150))
+        places, half = (points - low) / (high - low) * 2 * side, 2 * dot
+        for x, up in places.tolist():
+            y = 2 * side - up
+            draw.ellipse((x - half, y - half, x + half, y + half), fill=(*colour, 150))
     return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 

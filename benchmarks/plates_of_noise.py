@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from benchmarks.plates import Sheet, row
+from benchmarks.plates import PALE, Sheet, row
 from sfumato.core import guidance, solvers
 from sfumato.core.request import Generate, Images
 from sfumato.core.rng import Rng
@@ -29,12 +29,30 @@ LABELS = tuple(range(10))
 LEFT, CONTRAST = 112, 0.75
 SCALES = (0.0, 1.0, 4.0, 16.0)
 WAYS: dict[str, tuple[str, str]] = {
-    "ddpm": ("DDPM: noise undone little by little", "Ancestral sampling; every step adds fresh noise, the last one none."),
-    "edm": ("EDM: few steps of second order", "Heun's method from sigma 80 down to 0; the same noise in every row of steps."),
-    "flow": ("Flow matching: straight lines from noise to data", "The straighter the lines, the fewer steps of Euler's method are needed."),
-    "pfgm": ("PFGM: down the lines of an electric field", "Data are charges on a plate; heavy-tailed noise is where the lines begin."),
-    "pfgmpp": ("PFGM++: the field in a space of D more dimensions", "Noise has the tails of Student's t; D to infinity is diffusion, D = 1 is PFGM."),
-    "yukawa": ("Yukawa: a field that is screened", "Between PFGM, where the force reaches everywhere, and diffusion."),
+    "ddpm": (
+        "DDPM: noise undone little by little",
+        "Every step takes some noise away and adds a little that is fresh, the last one none.",
+    ),
+    "edm": (
+        "EDM: few steps of second order",
+        "Heun's method asks twice a step: 5 of its steps cost as much as 9 of Euler's. One noise a column.",
+    ),
+    "flow": (
+        "Flow matching: straight lines from noise to data",
+        "The straighter the lines, the fewer steps of Euler's method are needed. One noise a column.",
+    ),
+    "pfgm": (
+        "PFGM: down the lines of an electric field",
+        "Data are charges on a plate; the lines begin far above it, in noise with heavy tails.",
+    ),
+    "pfgmpp": (
+        "PFGM++: the field in a space of D more dimensions",
+        "Noise has the tails of Student's t; D to infinity is diffusion, D = 1 is PFGM.",
+    ),
+    "yukawa": (
+        "Yukawa: a field that is screened",
+        "Between PFGM, where the force reaches everywhere, and diffusion.",
+    ),
 }
 FEW: dict[str, Sequence[tuple[str, int]]] = {
     "edm": (("heun", 3), ("heun", 5), ("euler", 9)),
@@ -56,7 +74,11 @@ def drawn(system: PixelDiffusion, **asked: object) -> Tensor:
 def way(system: PixelDiffusion, label: int, shown: int) -> tuple[Tensor, Tensor]:
     """So many moments of the system's own way to a digit, noise first: what is held, and what is believed."""
     c = system.config
-    told = Condition(vector=one_hot(torch.tensor([label]), len(c.classes)).float()) if c.by_label else Condition()
+    told = (
+        Condition(vector=one_hot(torch.tensor([label]), len(c.classes)).float())
+        if c.by_label
+        else Condition()
+    )
     denoise = thresholded(guidance.conditioned(system.denoiser, told), Static() if c.clip else Free())
     times, rng = c.process.schedule.grid(c.steps, c.spacing), Rng([SEED])
     held = [c.process.prior(torch.empty(1, c.channels, c.height, c.width), rng)]
@@ -82,7 +104,7 @@ def digits(system: PixelDiffusion, name: str, path: Path) -> Path:
         rows += [row(drawn(system, seed=SEED + 10 * k), "another seed") for k in (1, 2)]
     x, x0 = way(system, 3 if c.by_label else 0, len(LABELS))
     sheet.table(rows, label=LEFT)
-    sheet.text("The way of a 3 out of the noise, from left to right", ink=(110, 110, 118))
+    sheet.text("The way of a 3 out of the noise, from left to right", ink=PALE)
     sheet.y += 6
     sheet.table([row(x, "what is held"), row(x0, "what is believed")], label=LEFT)
     return sheet.save(path)
@@ -92,7 +114,7 @@ def adm(system: ADM, path: Path) -> Path:
     """The same noise under ever more pull of the classifier."""
     sheet = Sheet(
         "ADM: a classifier of noisy pictures leads to a class",
-        "The denoiser is told nothing; the gradient of the classifier is added, so many times. One noise a column.",
+        "The denoiser is told nothing; so many times the classifier's gradient is added. One noise a column.",
     )
     rows = [row(drawn(system, guidance=s), f"scale {s:g}" if s else "unguided") for s in SCALES]
     rows[0] = replace(rows[0], heads=[str(label) for label in LABELS])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.glide import led_by_clip
-from benchmarks.plates import Row, Sheet, row
+from benchmarks.plates import PALE, Row, Sheet, row
 from sfumato import load
 from sfumato.apps.rerank import best
 from sfumato.apps.sample import Source
@@ -104,13 +104,18 @@ def ldm(system: LDM, path: Path) -> Path:
 
 def imagen(system: Imagen, path: Path) -> Path:
     """Prompts, and the same with their objects changed over, at both stages."""
-    prompts = [text for caption in relations(system.config.height, 3)[1] for text in (caption, swapped(caption))]
+    prompts = [
+        text for caption in relations(system.config.height, 3)[1] for text in (caption, swapped(caption))
+    ]
     sheet = Sheet(
         "Imagen: who reads word order can tell above from below",
-        "Every second prompt has the objects of the one before it changed over; a bag of words could not tell.",
+        "In every second prompt the objects of the one before are changed over; a bag of words cannot tell.",
     )
     stages = through(system, prompts)
-    rows = [row(stages[0], "first stage, 24 pixels", heads=prompts), row(stages[-1], "enlarged by the second, 48")]
+    rows = [
+        row(stages[0], "first stage, 24 pixels", heads=prompts),
+        row(stages[-1], "enlarged by the second, 48"),
+    ]
     again = through(system, prompts, SEED + 100)
     sheet.table([*rows, row(again[-1], "another seed")], label=LEFT)
     return sheet.save(path)
@@ -147,7 +152,7 @@ def glide(system: GLIDE, path: Path) -> Path:
         made(system, Edit(prompt=text, images=image[None], mask=mask, count=1, seed=SEED))
         for image, text in zip(images, prompts, strict=True)
     ]
-    sheet = Sheet("GLIDE: without a classifier, or led by a CLIP that sees through noise", "One noise a column.")
+    sheet = Sheet("GLIDE: led by words, or by a CLIP that sees through noise", "One noise a column.")
     rows = [
         row(drawn(system, prompts, guidance=1.0), "unguided", heads=prompts),
         row(drawn(system, prompts, guidance=3.0), "guided without a classifier, 3"),
@@ -163,6 +168,7 @@ def dalle(system: DALLE, path: Path) -> Path:
     """Pictures of prompts, the best of several, and pictures of which the top half was given."""
     images, prompts = one_shape(system.config.height)
     request = Generate(prompt=tuple(prompts), count=PROMPTS, seed=SEED)
+    completed = made(system, Complete(images=images, prompt=tuple(prompts), count=PROMPTS, seed=SEED))
     chosen = best(system, request, Source(""), InScenes(load("clip-shapes", device="cpu")), "", MANY).pixels
     half = torch.zeros_like(images[:1, :1])
     half[:, :, images.shape[2] // 2 :] = 1
@@ -175,7 +181,7 @@ def dalle(system: DALLE, path: Path) -> Path:
         row(drawn(system, prompts, SEED + 100), "another seed"),
         row(chosen, f"best of {MANY}, by clip-shapes"),
         row(holed(images, half), "top half of a true picture"),
-        row(made(system, Complete(images=images, prompt=tuple(prompts), count=PROMPTS, seed=SEED)), "completed"),
+        row(completed, "completed after the caption"),
     ]
     sheet.table(rows, label=LEFT)
     return sheet.save(path)
@@ -201,7 +207,9 @@ class InScenes:
 def dfgan(system: DFGAN, path: Path) -> Path:
     """Prompts and noises."""
     prompts = one_shape(system.config.height)[1]
-    sheet = Sheet("DF-GAN: one generator, fused with a sentence in every block", "Fresh captions; one noise a row.")
+    sheet = Sheet(
+        "DF-GAN: one generator, told the sentence in every block", "Fresh captions; one noise a row."
+    )
     rows = [row(drawn(system, prompts, SEED + 100 * k), f"noise {k + 1}") for k in range(4)]
     sheet.table([replace(rows[0], heads=prompts), *rows[1:]], label=LEFT)
     return sheet.save(path)
@@ -226,12 +234,12 @@ def stackgan(system: StackGAN, path: Path) -> Path:
 @torch.no_grad()
 def clip(system: CLIP, path: Path) -> Path:
     """Cosines of captions and pictures."""
-    count, left, wide = 8, 236, 80
+    count, left, wide = 8, 256, 77
     images, captions = scenes(count)
     *_, ranking = system.run(Score(images=images, texts=tuple(captions)))
     sheet = Sheet(
         "CLIP: pictures and texts in one space",
-        "Cosines of held-out pictures with their captions; each should be largest where both belong together.",
+        "Cosines of held-out pictures with captions; they should be largest where both belong together.",
     )
     for i, image in enumerate(images):
         picture = to_pil(image)
@@ -240,8 +248,14 @@ def clip(system: CLIP, path: Path) -> Path:
     scores = ranking.scores.T
     ends = (float(scores.min()), float(scores.max()))
     sheet.matrix(scores, left=left, side=(wide, 44), labels=captions, span=ends)
-    right = int((scores.argmax(0) == torch.arange(count)).sum()), int((scores.argmax(1) == torch.arange(count)).sum())
-    sheet.text(f"{right[0]} of {count} pictures find their text, {right[1]} of {count} texts their picture.", ink=(110, 110, 118))
+    right = (
+        int((scores.argmax(0) == torch.arange(count)).sum()),
+        int((scores.argmax(1) == torch.arange(count)).sum()),
+    )
+    sheet.text(
+        f"{right[0]} of {count} pictures find their text, {right[1]} of {count} texts their picture.",
+        ink=PALE,
+    )
     return sheet.save(path)
 
 
@@ -257,4 +271,6 @@ def captioner(system: Captioner, path: Path) -> Path:
     ]
     sheet = Sheet("Captioner: held-out pictures, and what it says of them")
     sheet.table([Row(cells[i : i + columns]) for i in range(0, count, columns)], side=160, gap=15)
+    right = sum(said == true for said, true in zip(told.texts, batch["caption"], strict=True))
+    sheet.text(f"{right} of {count} texts are word for word what the data say of the picture.", ink=PALE)
     return sheet.save(path)
