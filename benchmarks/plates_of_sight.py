@@ -43,7 +43,7 @@ def vgg(system: VGGNet, path: Path) -> Path:
     sheet = Sheet(
         "VGG: what single channels like to see",
         f"Of {LOOKED_AT:,} held-out pictures, those that excite a channel most, cut to what it sees of them. "
-        "Channels, numbered above, are evenly spaced, not chosen.",
+        "The numbers are those of channels.",
     )
     for stage, (convs, width) in enumerate(zip(shape.convs, shape.widths, strict=True), start=1):
         layer = f"relu{stage}_{convs}"

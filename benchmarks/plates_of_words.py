@@ -174,7 +174,7 @@ def dalle(system: DALLE, path: Path) -> Path:
     half[:, :, images.shape[2] // 2 :] = 1
     sheet = Sheet(
         "DALL-E: words and the numbers of a picture in one stream",
-        "Number by number, row by row; of sixteen pictures a CLIP may choose the best.",
+        "Number by number, row by row; a CLIP then chooses among sixteen pictures.",
     )
     rows = [
         row(drawn(system, prompts), "drawn", heads=prompts),
