@@ -155,8 +155,8 @@ def glide(system: GLIDE, path: Path) -> Path:
     sheet = Sheet("GLIDE: led by words, or by a CLIP that sees through noise", "One noise a column.")
     rows = [
         row(drawn(system, prompts, guidance=1.0), "unguided", heads=prompts),
-        row(drawn(system, prompts, guidance=3.0), "guided without a classifier, 3"),
-        row(drawn(clip, prompts, guidance=3.0), "led by CLIP, 3"),
+        row(drawn(system, prompts, guidance=3.0), "guided without a classifier, scale 3"),
+        row(drawn(clip, prompts, guidance=10.0), "led by CLIP, scale 10"),
         row(holed(images, mask), "a true picture with a hole"),
         row(torch.cat(filled), "painted anew after the caption"),
     ]

@@ -62,6 +62,11 @@ def test_generated_pages_are_current():
     assert not stale, "run 'make docs'"
 
 
+def test_every_system_has_a_picture():
+    without = [name for name in SYSTEMS if not (docs.PICTURES / f"{name}.png").exists()]
+    assert not without, "draw them with 'python -m benchmarks.pictures NAME=RUN'"
+
+
 def test_the_readme_lists_every_system():
     assert all(f"docs/systems/{name}.md" in README for name in SYSTEMS)
 
