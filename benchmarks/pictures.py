@@ -19,6 +19,7 @@ from benchmarks import plates_of_words as words
 from sfumato import load
 from sfumato.device import setup
 from sfumato.errors import UsageError, nearest
+from sfumato.registry import SYSTEMS, find
 
 Draw = Callable[..., Path]
 """From one system or several, and where to write, to what was written."""
@@ -54,6 +55,8 @@ PLATES: dict[str, tuple[Draw, Sequence[str]]] = {
 }
 """By system: what draws its plate, and the models that come along which it shows; none where a run is
 needed."""
+INSIDE = {"kl": "ldm", "prior": "unclip"}
+"""Systems that are shown as parts of others."""
 
 
 def main() -> None:
@@ -72,6 +75,9 @@ def main() -> None:
         if not shown:
             raise UsageError(f"No {name} comes along; train one, and say {name}=RUN.")
         systems = [load(model, precision="fp32", device="cpu") for model in shown]
+        kind = find(INSIDE.get(name, name), SYSTEMS, "system")
+        if other := next((system for system in systems if not isinstance(system, kind)), None):
+            raise UsageError(f"The plate of {name} shows a {kind.__name__}, got a {type(other).__name__}.")
         print(draw(*systems, path=given.out / f"{name}.png"), flush=True)
 
 

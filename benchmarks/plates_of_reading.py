@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.plates import PALE, Colour, Row, Sheet, cloud, font, row
+from benchmarks.plates import MARGIN, PALE, Colour, Row, Sheet, cloud, font, row
 from benchmarks.plates_of_words import FIRST, SEED, drawn, made
 from benchmarks.t5 import probed
 from sfumato.apps.sheet import INK, Cell
@@ -28,6 +28,7 @@ from sfumato.systems.text.unclip import Unclip
 
 RIGHT, WRONG, BLUE, GREY = (24, 110, 70), (190, 50, 36), (46, 98, 176), (190, 190, 196)
 WORDS, GAPPED, MOST = 6, 5, 40
+STORY, STORY_LINE = 14, 20
 EMBEDDED, DOWN = 200, 262
 
 
@@ -130,16 +131,16 @@ def _stretches(tokens: Sequence[int], first: int) -> dict[int, list[int]]:
 
 def _inline(sheet: Sheet, told: Sequence[tuple[str, Colour]]) -> None:
     """Words one after the other, each in its colour."""
-    x = left = 20.0
+    x, length = float(MARGIN), font(STORY).getlength
     for words, ink in told:
         for word in words.split():
-            if x > left and word[0] in ",.":
-                x -= font(14).getlength(" ")
-            if x + font(14).getlength(word) > sheet.width - left:
-                x, sheet.y = left, sheet.y + 20
-            sheet.write(word, x, sheet.y, ink, 14)
-            x += font(14).getlength(word + " ")
-    sheet.y += 20
+            if x > MARGIN and word[0] in ",.":
+                x -= length(" ")
+            if x + length(word) > sheet.width - MARGIN:
+                x, sheet.y = float(MARGIN), sheet.y + STORY_LINE
+            sheet.write(word, x, sheet.y, ink, STORY)
+            x += length(word + " ")
+    sheet.y += STORY_LINE
 
 
 @torch.no_grad()
