@@ -34,8 +34,8 @@ WAYS: dict[str, tuple[str, str]] = {
         "Every step takes some noise away and adds a little that is fresh, the last one none.",
     ),
     "edm": (
-        "EDM: few steps of second order",
-        "Heun's method asks twice a step: 5 of its steps cost as much as 9 of Euler's. One noise a column.",
+        "EDM: steps of first and of second order",
+        "Heun asks twice a step: 5 or 9 of his steps cost as much as 9 or 17 of Euler's. One noise a column.",
     ),
     "flow": (
         "Flow matching: straight lines from noise to data",
@@ -55,7 +55,7 @@ WAYS: dict[str, tuple[str, str]] = {
     ),
 }
 FEW: dict[str, Sequence[tuple[str, int]]] = {
-    "edm": (("heun", 3), ("heun", 5), ("euler", 9)),
+    "edm": (("heun", 5), ("euler", 9), ("heun", 9), ("euler", 17)),
     "flow": (("euler", 1), ("euler", 2), ("euler", 4), ("euler", 8)),
 }
 """Solvers and their steps whose digits are shown besides."""
