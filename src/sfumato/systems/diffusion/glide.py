@@ -316,7 +316,7 @@ _WIDE = UNetConfig(
 )
 GLIDE.presets = {
     "laptop": Preset(
-        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=1300, batch=32, ema=0.995)
+        _LAPTOP, data="related-shapes", size=24, train=TrainConfig(steps=4000, batch=32, ema=0.995)
     ),
     "paper": Preset(
         GLIDEConfig(

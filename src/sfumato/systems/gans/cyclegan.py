@@ -164,7 +164,7 @@ CycleGAN.presets = {
         ),
         data="plain-to-striped",
         size=32,
-        train=TrainConfig(steps=1250, batch=2, ema=0.99),
+        train=TrainConfig(steps=10_000, batch=2, ema=0.99),
     ),
     "paper": Preset(
         CycleGANConfig(),
