@@ -40,14 +40,14 @@ def ae(system: Autoencoder, path: Path) -> Path:
     *_, walk = system.run(Walk(images=images[:2], count=2, frames=9))
     sheet = Sheet(
         "Autoencoder: through a short vector and back",
-        f"{shape.height * shape.width} pixels become {shape.latent} numbers, and pixels again; held out.",
+        f"{shape.height * shape.width} pixels become {shape.latent} numbers, and pixels again; what is given was held out.",
     )
     sheet.table(
         [
             row(images, "given"),
             row(made(system, Reconstruct(images=images)), "given back"),
             row(made(system, Generate(count=10, seed=SEED)), "new, from a normal fitted to the vectors"),
-            row(walk.pixels[0], "between the vectors of the first two"),
+            row(walk.pixels[0], "a walk between the first two"),
         ],
         label=LEFT,
     )
