@@ -40,7 +40,7 @@ def ae(system: Autoencoder, path: Path) -> Path:
     *_, walk = system.run(Walk(images=images[:2], count=2, frames=9))
     sheet = Sheet(
         "Autoencoder: through a short vector and back",
-        f"{shape.height * shape.width} pixels become {shape.latent} numbers, and pixels again; what is given was held out.",
+        f"Held-out pictures of {shape.height * shape.width} pixels become {shape.latent} numbers, and pixels again.",
     )
     sheet.table(
         [
@@ -115,17 +115,19 @@ def gan(*systems: GAN, path: Path) -> Path:
     side = 272
     cells = [
         Cell(
-            cloud([(real, SPOT_COLOUR)], side, *ends), "what is to be learned", f"{POINTS:,} points, 25 spots"
+            cloud([(real, SPOT_COLOUR)], side, *ends), "What is to be learned", f"{POINTS:,} points, 25 spots"
         )
     ]
     for system in systems:
         fake = made(system, Generate(count=POINTS, seed=SEED)).flatten(1)
         covered, share = coverage(fake)
-        game = system.config.game.replace("_", "-")
+        game = system.config.game.replace("_", "-").capitalize()
         name = f"{game}{' with a penalty on gradients' if system.config.penalty else ''}"
-        told = f"{covered} of 25 spots covered, {share:.0%} of its points on one"
+        told = f"{covered} of 25 spots covered, {share:.0%} of points on one"
         cells.append(Cell(cloud([(real, SPOT_COLOUR), (fake, FAKE_COLOUR)], side, *ends, dot=1), name, told))
-    sheet = Sheet("GAN: a generator may forget", "Red: what it draws, upon what it should draw.")
+    sheet = Sheet(
+        "GAN: the same points in different games", "Red: what a generator draws, upon what it should."
+    )
     sheet.table([Row(cells)], side=side, gap=22)
     return sheet.save(path)
 
