@@ -40,7 +40,7 @@ def ae(system: Autoencoder, path: Path) -> Path:
     *_, walk = system.run(Walk(images=images[:2], count=2, frames=9))
     sheet = Sheet(
         "Autoencoder: through a short vector and back",
-        f"Held-out pictures of {shape.height * shape.width} pixels become {shape.latent} numbers, and pixels again.",
+        f"Held-out pictures of {shape.height * shape.width} pixels become {shape.latent} numbers, and back.",
     )
     sheet.table(
         [
