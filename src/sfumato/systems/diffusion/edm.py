@@ -15,7 +15,7 @@ from sfumato.core.process import Karras, Process, Spacing
 from sfumato.core.request import Generate
 from sfumato.core.solvers import Churn
 from sfumato.core.steps import Solver
-from sfumato.systems.diffusion.pixels import PixelConfig, PixelDiffusion, laptop
+from sfumato.systems.diffusion.pixels import OF_DIGITS, PixelConfig, PixelDiffusion, laptop
 
 
 @dataclass(frozen=True)
@@ -44,4 +44,4 @@ class EDM(PixelDiffusion):
         return super()._solver(name, request)
 
 
-EDM.presets = laptop(EDMConfig())
+EDM.presets = laptop(EDMConfig(), Process(OF_DIGITS))

@@ -12,7 +12,7 @@ from sfumato.core.denoiser import Predicts
 from sfumato.core.kernels import StudentT
 from sfumato.core.process import Karras, Process, Spacing
 from sfumato.core.request import Generate, Invert, Walk
-from sfumato.systems.diffusion.pixels import PixelConfig, PixelDiffusion, laptop
+from sfumato.systems.diffusion.pixels import OF_DIGITS, PixelConfig, PixelDiffusion, laptop
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ class PFGMPP(PixelDiffusion):
     config: PFGMPPConfig
 
 
-PFGMPP.presets = laptop(PFGMPPConfig())
+PFGMPP.presets = laptop(PFGMPPConfig(), Process(OF_DIGITS, StudentT(64.0)))

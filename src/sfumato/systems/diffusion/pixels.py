@@ -23,7 +23,7 @@ from sfumato.core.generate import in_turn
 from sfumato.core.kernels import Gaussian
 from sfumato.core.labels import number_of
 from sfumato.core.latent import walk
-from sfumato.core.process import Cosine, LinearBetas, Process, ScaledLinear, Spacing
+from sfumato.core.process import Cosine, Karras, LinearBetas, Process, ScaledLinear, Spacing
 from sfumato.core.request import (
     Branch,
     Event,
@@ -313,15 +313,19 @@ SMALL = replace(TINY, widths=(32, 64, 96), attend=(False, False, True), patch=2,
 """For pictures of 32 x 32 pixels."""
 MUON = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), warmup=50, decay=0.5)
 """What moves either."""
+OF_DIGITS = Karras(sigma_min=0.02, sigma_max=20.0)
+"""EDM's noise for 8 x 8 pixels of 17 greys: a sixth of a grey at least, and as far above the mean of so few
+pixels as 80 is in 32 x 32. Steps outside of this range are lost, which 8 of them cannot afford."""
 
 
-def laptop(config: PixelConfig) -> dict[str, Preset]:
-    """Digits and clothes by label, with the networks and at the cost of DDPM's presets."""
+def laptop(config: PixelConfig, digits: Process | None = None) -> dict[str, Preset]:
+    """Digits and clothes by label, with the networks and at the cost of DDPM's presets; digits may have a
+    process of their own."""
     told = replace(config, by_label=True, optim=MUON)
-    digits = replace(told, network=TINY, data_std=0.75)
+    small = replace(told, network=TINY, data_std=0.75, process=digits or config.process)
     fashion = replace(told, height=32, width=32, network=SMALL, data_std=0.66, guidance=1.5)
     return {
-        "digits": Preset(digits, data="digits", size=8, train=TrainConfig(steps=2500, batch=64, ema=0.999)),
+        "digits": Preset(small, data="digits", size=8, train=TrainConfig(steps=2500, batch=64, ema=0.999)),
         "fashion": Preset(
             fashion, data="fashion", size=32, train=TrainConfig(steps=3500, batch=32, ema=0.999)
         ),
