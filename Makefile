@@ -27,6 +27,7 @@ pictures: $(STAMP)
 	$(BIN)/sfumato demo --out demo
 	cp demo/sheet.png docs/pictures/shapes.png
 	$(BIN)/python -m benchmarks.unclip_pictures unclip docs/pictures
+	$(BIN)/python -m benchmarks.pictures
 
 docs: $(STAMP)
 	$(BIN)/python -m sfumato.apps.docs

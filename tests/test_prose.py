@@ -19,6 +19,8 @@ from sfumato.registry import SYSTEMS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
+UNDRAWN = {"adm", "dfgan", "pfgm", "pfgmpp", "projected", "stackgan", "yukawa"}
+"""Systems whose pictures wait for a run, since none of them comes along."""
 CHEAP = ("list", "describe", "cite", "doctor")
 
 
@@ -60,6 +62,11 @@ def test_every_command_in_the_documents_can_be_typed(command, capsys):
 def test_generated_pages_are_current():
     stale = [path for path, text in docs.pages().items() if not path.exists() or path.read_text() != text]
     assert not stale, "run 'make docs'"
+
+
+def test_every_system_has_a_picture():
+    without = {name for name in SYSTEMS if not (docs.PICTURES / f"{name}.png").exists()}
+    assert without == UNDRAWN, "draw with 'python -m benchmarks.pictures NAME=RUN', and shorten UNDRAWN"
 
 
 def test_the_readme_lists_every_system():
