@@ -26,7 +26,6 @@ bench: $(STAMP)
 pictures: $(STAMP)
 	$(BIN)/sfumato demo --out demo
 	cp demo/sheet.png docs/pictures/shapes.png
-	$(BIN)/python -m benchmarks.unclip_pictures unclip docs/pictures
 	$(BIN)/python -m benchmarks.pictures
 
 docs: $(STAMP)

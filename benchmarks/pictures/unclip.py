@@ -1,18 +1,13 @@
 """unCLIP's figures as pictures: the importance of the prior (figure 8 of the paper), and what one does with
-embeddings of pictures (figures 3 to 6).
-
-Example: python -m benchmarks.unclip_pictures unclip docs/pictures
-"""
+embeddings of pictures (figures 3 to 6)."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sfumato import load
 from sfumato.apps.sheet import Cell, write_table
 from sfumato.core.request import Edit, Generate, Images, Interpolate, Request, TextDiff, Vary, Video
 from sfumato.data.shapes.corner import CornerShape
@@ -32,14 +27,13 @@ def made(system: Unclip, request: Request) -> Tensor:
     return answer.pixels.flatten(0, -4)
 
 
-def save(system: Unclip, folder: Path) -> list[Path]:
-    """Write unclip-prior.png and unclip.png."""
+def plates(system: Unclip, path: Path) -> Path:
+    """Draw both: what one does with embeddings, and beside it NAME-prior.png, the importance of the prior."""
     data = CornerShape("test", system.config.height, levels={"full": 1.0})
     batch = data.batch(torch.arange(40, 40 + ROWS))
-    paths = [folder / "unclip-prior.png", folder / "unclip.png"]
-    importance(system, batch["image"], list(batch["caption"]), paths[0])
-    uses(system, shown(data, "red", "circle"), shown(data, "green", "star"), paths[1])
-    return paths
+    importance(system, batch["image"], list(batch["caption"]), path.with_name(f"{path.stem}-prior.png"))
+    uses(system, shown(data, "red", "circle"), shown(data, "green", "star"), path)
+    return path
 
 
 def shown(data: CornerShape, colour: str, shape: str) -> Tensor:
@@ -99,19 +93,3 @@ def uses(system: Unclip, first: Tensor, last: Tensor, path: Path) -> None:
 
 def _row(pictures: Tensor, captions: tuple[str, ...] | list[str]) -> list[Cell | None]:
     return [Cell(to_pil(x), caption) for x, caption in zip(pictures, captions, strict=True)]
-
-
-def main() -> None:
-    """Write both, and say where."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run")
-    parser.add_argument("folder", type=Path)
-    given = parser.parse_args()
-    system = load(given.run, precision="fp32", device="cpu")
-    assert isinstance(system, Unclip)
-    for path in save(system, given.folder):
-        print(path)
-
-
-if __name__ == "__main__":
-    main()

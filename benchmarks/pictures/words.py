@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.glide import led_by_clip
-from benchmarks.plates import PALE, Row, Sheet, row
+from benchmarks.pictures.plates import PALE, Row, Sheet, row
 from sfumato import load
 from sfumato.apps.rerank import best
 from sfumato.apps.sample import Source

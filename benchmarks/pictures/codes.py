@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.latent_tasks import SIZE, enlargers
-from benchmarks.plates import Row, Sheet, cloud, numbered, row, stretched
-from benchmarks.plates_of_words import FIRST, SEED, made
+from benchmarks.pictures.plates import Row, Sheet, cloud, numbered, row, stretched
+from benchmarks.pictures.words import FIRST, SEED, made
 from sfumato.apps.sheet import Cell
 from sfumato.core.request import Generate, Reconstruct, Walk
 from sfumato.core.system import System

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.plates import MARGIN, PALE, Colour, Row, Sheet, cloud, font, row
-from benchmarks.plates_of_words import FIRST, SEED, drawn, made
+from benchmarks.pictures.plates import MARGIN, PALE, Colour, Row, Sheet, cloud, font, row
+from benchmarks.pictures.words import FIRST, SEED, drawn, made
 from benchmarks.t5 import probed
 from sfumato.apps.sheet import INK, Cell
 from sfumato.core.request import Imagine, Read, Text, Vary

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.plates import BETWEEN, GAP, Row, Sheet, row
-from benchmarks.plates_of_words import made
+from benchmarks.pictures.plates import BETWEEN, GAP, Row, Sheet, row
+from benchmarks.pictures.words import made
 from sfumato.core.request import Stylize
 from sfumato.data import textures
 from sfumato.data.photos import HELD_OUT, open_photo

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from benchmarks.plates import PALE, Sheet, row
+from benchmarks.pictures.plates import PALE, Sheet, row
 from sfumato.core import guidance, solvers
 from sfumato.core.request import Generate, Images
 from sfumato.core.rng import Rng

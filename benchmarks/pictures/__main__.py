@@ -11,11 +11,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import plates_of_codes as codes
-from benchmarks import plates_of_noise as noise
-from benchmarks import plates_of_reading as reading
-from benchmarks import plates_of_sight as sight
-from benchmarks import plates_of_words as words
+from benchmarks.pictures import codes, noise, reading, sight, unclip, words
 from sfumato import load
 from sfumato.device import setup
 from sfumato.errors import UsageError, nearest
@@ -49,6 +45,7 @@ PLATES: dict[str, tuple[Draw, Sequence[str]]] = {
     "projected": (codes.projected, ()),
     "stackgan": (words.stackgan, ()),
     "t5": (reading.t5, ()),
+    "unclip": (unclip.plates, ("unclip",)),
     "vgg": (sight.vgg, ("vgg-small",)),
     "vqvae": (codes.vqvae, ()),
     **{name: (_diffusion(name), ()) for name in noise.WAYS},

@@ -1,0 +1,1 @@
+"""The pictures of the systems' pages: ``python -m benchmarks.pictures`` draws them."""
