@@ -32,8 +32,8 @@ class Options(Common):
     Example: sfumato data ./my_photos --out sheet.png
     """
 
-    data: Positional[str]
-    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files, or of shards."""
+    data: Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
+    """A dataset from 'sfumato list data', or a folder of JPEG, PNG or WebP files, or of shards."""
     out: Path | None = None
     """Where to write a sheet of examples; .png, or .html for a page."""
     count: int = 24

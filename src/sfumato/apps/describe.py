@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps import facts
@@ -21,8 +23,8 @@ class Options(Common):
     Example: sfumato describe ddpm
     """
 
-    name: Positional[str]
-    """What to explain: a name from ``sfumato list``."""
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    """What to explain: a name from 'sfumato list'."""
 
 
 def main(options: Options) -> int:

@@ -6,8 +6,9 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.talk import Common
@@ -34,18 +35,19 @@ class Options(Common):
     pictures, in grey levels 0 to 255, float32, (1, c, h, w). It needs the extra "onnx".
     """
 
-    run: Positional[str]
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """A run folder, or a model that comes with the package."""
-    out: Positional[Path]
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
     """A folder that does not exist yet, or is empty; or a file, FILE.onnx or FILE.safetensors."""
 
 
 def main(options: Options) -> int:
     """Load in fp32, write, print the folder or the file."""
     one = options.out.suffix in (ONNX, SAFE)
-    if options.out.exists() and (one or not options.out.is_dir() or any(options.out.iterdir())):
-        told = "is there already; choose another name" if one else "is not empty; export into a new folder"
-        raise UsageError(f"'{options.out}' {told}")
+    if options.out.exists() and (one or not options.out.is_dir()):
+        raise UsageError(f"'{options.out}' is there already; choose another name")
+    if options.out.is_dir() and any(options.out.iterdir()):
+        raise UsageError(f"'{options.out}' is not empty; export into a new folder")
 
     from sfumato.apps.load import load
 

@@ -147,6 +147,20 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
+    def withdraw(self) -> None:
+        """Undo ``create`` if no step was taken and no run lies below, so that another try finds no run."""
+        below = [
+            *self.path.glob("*/config.json"),
+            *self.path.glob("log.jsonl"),
+            *self.path.glob("checkpoints"),
+        ]
+        if not below:
+            for name in ("config.json", "env.json", "run.lock"):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Other things may lie there, which are not ours.
+                self.path.rmdir()
+        self.unlock()
+
     # --- checkpoints -----------------------------------------------------------------------------
 
     @property
