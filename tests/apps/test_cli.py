@@ -12,6 +12,7 @@ import pytest
 import sfumato
 from sfumato.apps.cli import main
 from sfumato.apps.verbs import VERBS
+from sfumato.core import request
 from sfumato.registry import SYSTEMS
 
 LIGHT = """
@@ -73,7 +74,17 @@ def test_alone_it_gives_a_tour(capsys):
         (["train", "ddpm", "cifar10"], 2, "say where they are with --data DIR"),
         (["train", "ddpm", "digits", "--data", "digts"], 2, "did you mean 'digits'?"),
         (["train", "--resume"], 2, "say which with --out RUN"),
-        (["train", "ddpm", "--resume", "--out", "x"], 2, "keeps its own settings; leave out 'system'"),
+        (["train", "ddpm", "--resume", "--out", "x"], 2, "keeps its own settings; leave out '--system'"),
+        (["train", "--resume", "--steps", "9", "--out", "x"], 2, "leave out '--steps'"),
+        (["train", "ddpm", "digits", "--steps", "0", "--out", "x"], 2, "steps must be at least 1, got 0"),
+        (["train", "ddpm", "digits", "--save-every", "0", "--out", "x"], 2, "save_every must be at least 1"),
+        (["train", "ddpm", "digits", "--seed", "-1", "--out", "x"], 2, "seed must be at least 0, got -1"),
+        (["train", "ddpm", "digits", "--size", "0", "--out", "x"], 2, "pixels, not 0; give --size 8 or more"),
+        (
+            ["train", "ddpm", "digits", "--base-steps", "0", "--out", "x"],
+            2,
+            "--base-steps must be at least 1",
+        ),
         (["train", "--resume", "--out", "no/such/run"], 65, "'no/such/run' holds no run"),
         (["generate", "--cuont", "3"], 2, "--count"),
         (["generate", "a", "--model", "no/such/run"], 2, "There is no model or folder 'no/such/run'"),
@@ -82,6 +93,10 @@ def test_alone_it_gives_a_tour(capsys):
         (["data", "shaeps"], 2, "did you mean 'shapes'?"),
         (["data", "digits", "--count", "0"], 2, "--count must be at least 1, got 0"),
         (["completion", "fish"], 2, "fish"),
+        (["convert", __file__, "x"], 2, "is no weight file; give a .safetensors or a .ckpt file"),
+        (["convert", "x", __file__], 2, "is there already; choose another name"),
+        (["export", "shapes", __file__], 2, "is there already; choose another name"),
+        (["demo", "--out", __file__], 74, f"'{__file__}' is a file; choose another folder"),
     ],
 )
 def test_misuse_is_told_in_words_with_its_exit_code(args, code, words, capsys):
@@ -100,18 +115,39 @@ def test_where_an_error_arose_is_shown_when_asked_for(monkeypatch):
         main(["genrate"])
 
 
-def test_a_place_that_cannot_be_written_is_an_error_of_storage(run, tmp_path, capsys):
+@pytest.mark.parametrize("verb", [["generate"], ["walk"], ["stylize", __file__, "--style", __file__]])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(verb, run, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert (
-        main(["generate", "--model", str(run), "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
-    )
-    assert "error:" in capsys.readouterr().err
+    model = [] if verb[0] == "stylize" else ["--model", str(run)]
+    assert main([*verb, *model, "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
+    said = capsys.readouterr().err
+    assert f"'{tmp_path / 'file'}' is a file; choose another folder" in said
+    assert "generating" not in said
+
+
+def test_full_memory_is_told_in_words(monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("sfumato.apps.listing.main", lambda _: torch.empty(2**60, dtype=torch.uint8))
+    assert main(["list"]) == 1
+    assert "Memory is full; ask for smaller or fewer pictures" in capsys.readouterr().err
+    monkeypatch.setattr("sfumato.apps.listing.main", lambda _: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        main(["list"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_every_argument_by_what_it_is(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert not {"STR", "PATH"} & set(usage.replace("[", " ").replace("]", " ").partition("--")[0].split())
+    assert usage.startswith(f"usage: sfumato {verb} ")
 
 
 def test_list_is_a_table_for_people_and_an_object_for_programs(run, capsys):
     assert main(["list", "--folder", str(run.parent)]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in [*SYSTEMS, "shapes", str(run)])
+    assert "``" not in text
     assert main(["list", "--json", "--folder", str(run.parent)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert sorted(row["name"] for row in told["systems"]) == sorted(SYSTEMS)
@@ -164,5 +200,6 @@ def test_completion_scripts_know_verbs_and_options(capsys):
 
 def test_public_names_are_there():
     assert all(getattr(sfumato, name) is not None for name in sfumato.__all__)
+    assert {"Event", "Request", "Result"} == set(request.__all__) - set(sfumato.__all__)
     with pytest.raises(AttributeError, match="module 'sfumato' has no attribute 'lod'"):
         _ = sfumato.lod

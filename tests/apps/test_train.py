@@ -201,6 +201,36 @@ def test_as_a_function_it_returns_the_system(tmp_path):
     assert not system.training
 
 
+@pytest.mark.parametrize("wrong", [("--base", "fashion-vae"), ("--batch", "4", "--accumulate", "3")])
+def test_a_training_that_took_no_step_is_in_nobody_s_way(wrong, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("stays")
+    args = ["train", "ddpm", "digits", "--out", str(tmp_path), "--steps", "1", *TINY]
+    assert main([*args, *wrong]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert main(args) == 0
+
+
+def test_what_cannot_be_cut_is_told_before_the_first_stage(tmp_path, capsys):
+    args = [
+        "train",
+        "ldm",
+        "shapes",
+        "--steps",
+        "1",
+        "--base-steps",
+        "1",
+        "--batch",
+        "4",
+        "--accumulate",
+        "3",
+    ]
+    assert main([*args, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "A batch of 4 cannot be cut into" in said
+    assert "First stage" not in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_base_is_an_error(tmp_path, capsys):
     args = ["train", "ldm", "shapes", "--out", str(tmp_path / "x"), "--base"]
     with pytest.raises(UsageError, match=r"There is no model or folder '.*none'"):

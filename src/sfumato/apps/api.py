@@ -9,7 +9,7 @@ from typing import Any
 
 from sfumato import device as devices
 from sfumato.apps import plan as plans
-from sfumato.apps.ask import Asked, Asking
+from sfumato.apps.ask import Asked, Choosing
 from sfumato.apps.bar import Bar
 from sfumato.apps.film import Film, stills
 from sfumato.apps.load import folder_of, load
@@ -22,7 +22,7 @@ from sfumato.core.generate import Generate
 from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, UsageError
 
 
 def generate(
@@ -65,9 +65,9 @@ def ask(
     Without ``model``, the first that comes with the package and can do it. Raises ``UsageError`` if the model
     does not serve this kind of request.
     """
-    options = Asking(
-        model=os.fspath(model), seed=request.seed, precision=precision, device=device, quiet=quiet
-    )
+    if not isinstance(request, Request):
+        raise UsageError(f"Ask with a request, such as sfumato.Walk(count=4), not with {request!r:.80}")
+    options = Choosing(model=os.fspath(model), precision=precision, device=device, quiet=quiet)
     asked = Asked.open(options, type(request))
     with asked.bar("working") as report:
         result = asked.answer(request, report)
