@@ -393,7 +393,3 @@ def test_in_a_notebook_answers_show_themselves(run, toy, tmp_path):
     *_, images = toy.run(sfumato.Generate(count=2))
     assert images._repr_png_().startswith(b"\x89PNG")
     assert len(sfumato.ask(sfumato.Generate(count=1, truncation=0.5), run, quiet=True)) == 1
-    with pytest.raises(
-        UsageError, match=r"Ask with a request, such as sfumato.Walk\(count=4\), not with 'a'"
-    ):
-        sfumato.ask("a", run, quiet=True)

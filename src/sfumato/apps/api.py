@@ -22,7 +22,7 @@ from sfumato.core.generate import Generate
 from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.errors import SfumatoError
 
 
 def generate(
@@ -65,8 +65,6 @@ def ask(
     Without ``model``, the first that comes with the package and can do it. Raises ``UsageError`` if the model
     does not serve this kind of request.
     """
-    if not isinstance(request, Request):
-        raise UsageError(f"Ask with a request, such as sfumato.Walk(count=4), not with {request!r:.80}")
     options = Choosing(model=os.fspath(model), precision=precision, device=device, quiet=quiet)
     asked = Asked.open(options, type(request))
     with asked.bar("working") as report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,7 +89,8 @@ def write_onnx(system: System[Any], path: Path, name: str) -> None:
     before = log.level
     log.setLevel(logging.ERROR)  # It warns of every operation of torchvision that is not there.
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # Of what the exporter itself uses.
             program = torch.onnx.export(
                 portable.module.float().eval(),
                 (torch.zeros(1, system.channels, side, side + step),),
