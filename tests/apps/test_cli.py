@@ -91,6 +91,11 @@ def test_alone_it_gives_a_tour(capsys):
         (["verify", "no/such/run"], 2, "There is no model or folder"),
         (["cite", "ldn"], 2, "did you mean 'ldm'?"),
         (["data", "shaeps"], 2, "did you mean 'shapes'?"),
+        (
+            ["data", "digits", "--out", "x.txt"],
+            2,
+            "--out must end in .png, or for a page in .html, got 'x.txt'",
+        ),
         (["data", "digits", "--count", "0"], 2, "--count must be at least 1, got 0"),
         (["completion", "fish"], 2, "fish"),
         (["convert", __file__, "x"], 2, "is no weight file; give a .safetensors or a .ckpt file"),
@@ -169,6 +174,18 @@ def test_describe_tells_paper_equations_file_and_presets(name, capsys):
     assert told["file"].endswith(f"{name}.py")
     assert all(preset["name"] in text for preset in told["presets"])
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dalle", "A model 'dalle' comes along; its card: "),
+        ("shapes", "A dataset is called so, too. shapes: "),
+    ],
+)
+def test_what_is_called_alike_is_named_as_well(name, words, capsys):
+    assert main(["describe", name]) == 0
+    assert words in capsys.readouterr().out
 
 
 def test_cite_gives_bibtex_of_a_run_and_of_us(run, capsys):
