@@ -199,6 +199,14 @@ def test_as_a_function_it_returns_the_system(tmp_path):
     system = sfumato.train("ddpm", "digits", out=tmp_path / "a", steps=1, settings=settings, quiet=True)
     assert system.config.network.widths == (16, 32)
     assert not system.training
+    with pytest.raises(
+        UsageError, match="already holds a run; go on with resume=True, or choose another out"
+    ):
+        sfumato.train("ddpm", "digits", out=tmp_path / "a", steps=3)
+    with pytest.raises(UsageError, match="keeps its own settings; leave out steps"):
+        sfumato.train(out=tmp_path / "a", steps=3, resume=True)
+    with pytest.raises(UsageError, match="A setting of train ddpm digits has a value that it cannot have"):
+        sfumato.train("ddpm", "digits", out=tmp_path / "b", settings={"network.widths": "x"})
 
 
 @pytest.mark.parametrize("wrong", [("--base", "fashion-vae"), ("--batch", "4", "--accumulate", "3")])

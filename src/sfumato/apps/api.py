@@ -22,7 +22,7 @@ from sfumato.core.generate import Generate
 from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, UsageError
 
 
 def generate(
@@ -110,13 +110,25 @@ def train(
     ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
     """
     devices.setup()
+    given = {"steps": steps, "batch": batch, "seed": seed}
     if resume:
+        new_only = {
+            "system": system or None,
+            "preset": preset or None,
+            "data": data,
+            "size": size,
+            "base": base,
+        }
+        new_only |= {**given, "settings": settings}
+        if wrong := [name for name, value in new_only.items() if value is not None]:
+            raise UsageError(f"A resumed run keeps its own settings; leave out {wrong[0]}")
         plan = plans.resumed(Path(out))
+    elif (Path(out) / "config.json").exists():
+        raise UsageError(f"'{out}' already holds a run; go on with resume=True, or choose another out")
     else:
         words: list[str] = []
         for name, value in (settings or {}).items():
             words += _typed(name, value)
-        given = {"steps": steps, "batch": batch, "seed": seed}
         train = {name: value for name, value in given.items() if value is not None}
         where = None if data is None else os.fspath(data)
         below = None if base is None else Path(base)

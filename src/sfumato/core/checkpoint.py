@@ -167,6 +167,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def place(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / f"{step:08d}"
+
     def save(self, step: int, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
         """Save tensors by group and a JSON state as the checkpoint of ``step``; keep the newest two.
 
@@ -179,7 +183,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         size = sum(t.numel() * t.element_size() for tensors in groups.values() for t in tensors.values())
         durable.need_space(self.checkpoints, int(MARGIN * size))
-        final = self.checkpoints / f"{step:08d}"
+        final = self.place(step)
         aside = final.with_suffix(".tmp")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
