@@ -163,6 +163,16 @@ def test_list_is_a_table_for_people_and_an_object_for_programs(run, capsys):
     assert "ddpm" not in [row["name"] for row in json.loads(capsys.readouterr().out)]
 
 
+def test_a_damaged_run_hides_no_other(run, tmp_path, capsys):
+    for name, text in (("half", "{"), ("foreign", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    (tmp_path / "whole").symlink_to(run)
+    assert main(["list", "runs", "--json", "--folder", str(tmp_path)]) == 0
+    told = {row["run"]: row["system"] for row in json.loads(capsys.readouterr().out)}
+    assert told == {str(tmp_path / n): s for n, s in (("half", "?"), ("foreign", "?"), ("whole", "ddpm"))}
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_describe_tells_paper_equations_file_and_presets(name, capsys):
     assert main(["describe", name]) == 0

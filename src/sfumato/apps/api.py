@@ -112,14 +112,8 @@ def train(
     devices.setup()
     given = {"steps": steps, "batch": batch, "seed": seed}
     if resume:
-        new_only = {
-            "system": system or None,
-            "preset": preset or None,
-            "data": data,
-            "size": size,
-            "base": base,
-        }
-        new_only |= {**given, "settings": settings}
+        new_only: dict[str, Any] = {"system": system or None, "preset": preset or None, **given}
+        new_only |= {"data": data, "size": size, "base": base, "settings": settings}
         if wrong := [name for name, value in new_only.items() if value is not None]:
             raise UsageError(f"A resumed run keeps its own settings; leave out {wrong[0]}")
         plan = plans.resumed(Path(out))

@@ -59,12 +59,12 @@ class Film(Brief):
         """The film as a GIF with its settings in the comment."""
         return images.gif(images.enlarged(self.pixels), self.rate, self.settings)
 
-    def save(self, path: Path, *, mp4: bool = False) -> list[Path]:
+    def save(self, path: str | Path, *, mp4: bool = False) -> list[Path]:
         """Write ``path`` with the suffixes .gif and .png (the strip), and .mp4 if asked for; return these.
 
         Files there that were made with other settings keep their names; the new ones get a number.
         """
-        av = video_library() if mp4 else None
+        av, path = video_library() if mp4 else None, Path(path)
         wanted = [path.with_suffix(suffix) for suffix in (".gif", ".png", *([".mp4"] if mp4 else []))]
         paths = free_together(wanted, self.settings)
         images.save_bytes(self.gif(), paths[0])

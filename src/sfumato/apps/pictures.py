@@ -73,6 +73,7 @@ class Pictures(Brief):
         A file there that was made with other settings keeps its name; the new one gets a number.
         """
         folder = Path(folder)
+        check_folder(folder)
         written = []
         for image, seed, caption, settings in zip(
             self, self.seeds, self.captions, self.settings, strict=True
