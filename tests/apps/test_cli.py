@@ -63,6 +63,7 @@ def test_alone_it_gives_a_tour(capsys):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
+        (["help", "genrate"], 2, "no command 'genrate'; did you mean 'generate'?"),
         (["genrate"], 2, "no command 'genrate'; did you mean 'generate'?"),
         (["describe", "ddmp"], 2, "Nothing here is called 'ddmp'; did you mean 'ddpm'?"),
         (["train", "ddmp"], 2, "Unknown system 'ddmp'; did you mean 'ddpm'?"),
@@ -143,7 +144,10 @@ def test_full_memory_is_told_in_words(monkeypatch, capsys):
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_every_argument_by_what_it_is(verb, capsys):
     assert main([verb, "--help"]) == 0
-    usage = capsys.readouterr().out.splitlines()[0]
+    said = capsys.readouterr().out
+    assert main(["help", verb]) == 0
+    assert capsys.readouterr().out == said
+    usage = said.splitlines()[0]
     assert not {"STR", "PATH"} & set(usage.replace("[", " ").replace("]", " ").partition("--")[0].split())
     assert usage.startswith(f"usage: sfumato {verb} ")
 

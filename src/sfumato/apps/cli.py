@@ -75,7 +75,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     name, rest = args[0], args[1:]
     if name in ("-h", "--help", "help"):
-        return _help()
+        return _dispatch([rest[0], "--help"]) if rest else _help()
     if name == "--version":
         write(f"sfumato {__version__}")
         return 0

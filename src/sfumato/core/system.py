@@ -224,7 +224,10 @@ class System(nn.Module, abc.ABC, Generic[R]):
 
     def to_diffusers(self, folder: Path) -> None:
         """Write the system as a folder of diffusers or transformers."""
-        raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
+        raise UsageError(
+            f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'; its run folder "
+            "holds its weights as safetensors."
+        )
 
     @classmethod
     def from_file(cls, path: Path) -> System[Any]:
