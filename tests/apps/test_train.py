@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_the_card_is_what_hugging_face_reads_and_names_the_exact_command(run):
     command = "sfumato train ddpm digits-by-label --data digits --size 8 --steps 2 --batch 8 --seed 0 "
     assert command + f"--network.widths 16 32 --precision fp32 --out {run}" in card
     assert "![Pictures at the end of training](samples/000002.png)" in card
+
+
+def test_going_on_with_a_finished_run_keeps_its_card(run, tmp_path):
+    own = shutil.copytree(run, tmp_path / "a run")
+    (own / "README.md").write_text("with figures")
+    assert main(["train", "--resume", "--out", str(own), "--quiet"]) == 0
+    assert (own / "README.md").read_text() == "with figures"
+    (own / "README.md").unlink()
+    assert main(["train", "--resume", "--out", str(own), "--quiet"]) == 0
+    assert f"sfumato generate --model '{own}'\n" in (own / "README.md").read_text()
 
 
 def test_the_plan_comes_first(tmp_path, capsys):

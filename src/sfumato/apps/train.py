@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import threading
 import types
@@ -288,7 +289,9 @@ class Training:
         known = name_bad_files(plan.data, plan.out, self.talk) if self.first else 0
         try:
             with stopping_on_signals(trainer, self.talk) as signals, Bar("training", self.talk) as bar:
+                moved = False
                 for report in trainer.run():
+                    moved = True
                     watch.see(report, bar)
         finally:  # some are found only when they are decoded
             if self.first:
@@ -297,11 +300,13 @@ class Training:
             curves.close()
         if trainer.state == "stopped":
             self.talk.note(
-                f"saved at step {trainer.step}; go on with: sfumato train --resume --out {plan.out}"
+                f"saved at step {trainer.step}; go on with: sfumato train --resume --out "
+                f"{shlex.quote(str(plan.out))}"
             )
             return 128 + signals[0]
         if self.first:
-            card.write(plan, trainer, watch)
+            if moved or not (plan.out / "README.md").exists():  # Figures measured since stay in the card.
+                card.write(plan, trainer, watch)
             grid = f", pictures in {watch.last_grid}" if watch.last_grid else ""
             self.talk.note(f"finished: {plan.out}{grid}")
         return 0
