@@ -68,6 +68,8 @@ def train(name: str, path: Path, steps: int, accumulate: int, *, stop_at: int = 
     data = Captioned() if name == "clip" else Points()
     trainer = Trainer(SYSTEMS[name](), data, config, folder, device=CPU, resume=True)
     for report in trainer.run():
+        # Every process must know: what follows a checkpoint, such as previews, all do or none.
+        assert report.saved == (folder.place(report.step) if report.step % 4 == 0 else None)
         if report.step == stop_at:
             trainer.stop()
     if trainer.ranks.size > 1:

@@ -57,7 +57,7 @@ DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
     "shapes-in-brief": "sfumato.data.shapes.dataset:in_brief",
     "shapes-alone": "sfumato.data.shapes.dataset:alone",
-    "one-shape": "sfumato.data.shapes:OneShape",
+    "one-shape": "sfumato.data.shapes.one:OneShape",
     "corner-shape": "sfumato.data.shapes.corner:CornerShape",
     "described-shape": "sfumato.data.shapes.retold:described_shape",
     "described-shapes": "sfumato.data.shapes.retold:described_shapes",

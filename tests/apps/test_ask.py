@@ -22,7 +22,7 @@ from sfumato.apps.remake import SHOWN
 from sfumato.apps.sample import verb_of
 from sfumato.apps.verbs import VERBS, module_of
 from sfumato.core import request as requests
-from sfumato.errors import UsageError
+from sfumato.errors import StorageError, UsageError
 from sfumato.images import read_settings, save_png, to_levels, to_pil, to_tensor
 from sfumato.registry import SYSTEMS
 
@@ -390,6 +390,9 @@ def test_in_a_notebook_answers_show_themselves(run, toy, tmp_path):
     mixed = sfumato.ask(sfumato.Mix(coarse=(1, 2), fine=(3,)), run, quiet=True)
     assert [(told["coarse"], told["fine"]) for told in mixed.settings] == [((1,), (3,)), ((2,), (3,))]
     assert len(mixed.save(tmp_path)) == 3
+    with pytest.raises(StorageError, match=r"grid\.png' is a file; choose another folder"):
+        mixed.save(tmp_path / "grid.png")
+    assert [path.name for path in film.save(str(tmp_path / "film"))] == ["film.gif", "film.png"]
     *_, images = toy.run(sfumato.Generate(count=2))
     assert images._repr_png_().startswith(b"\x89PNG")
     assert len(sfumato.ask(sfumato.Generate(count=1, truncation=0.5), run, quiet=True)) == 1

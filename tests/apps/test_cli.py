@@ -12,6 +12,7 @@ import pytest
 import sfumato
 from sfumato.apps.cli import main
 from sfumato.apps.verbs import VERBS
+from sfumato.core import request
 from sfumato.registry import SYSTEMS
 
 LIGHT = """
@@ -62,6 +63,7 @@ def test_alone_it_gives_a_tour(capsys):
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
+        (["help", "genrate"], 2, "no command 'genrate'; did you mean 'generate'?"),
         (["genrate"], 2, "no command 'genrate'; did you mean 'generate'?"),
         (["describe", "ddmp"], 2, "Nothing here is called 'ddmp'; did you mean 'ddpm'?"),
         (["train", "ddmp"], 2, "Unknown system 'ddmp'; did you mean 'ddpm'?"),
@@ -73,15 +75,34 @@ def test_alone_it_gives_a_tour(capsys):
         (["train", "ddpm", "cifar10"], 2, "say where they are with --data DIR"),
         (["train", "ddpm", "digits", "--data", "digts"], 2, "did you mean 'digits'?"),
         (["train", "--resume"], 2, "say which with --out RUN"),
-        (["train", "ddpm", "--resume", "--out", "x"], 2, "keeps its own settings; leave out 'system'"),
+        (["train", "ddpm", "--resume", "--out", "x"], 2, "keeps its own settings; leave out '--system'"),
+        (["train", "--resume", "--steps", "9", "--out", "x"], 2, "leave out '--steps'"),
+        (["train", "ddpm", "digits", "--steps", "0", "--out", "x"], 2, "steps must be at least 1, got 0"),
+        (["train", "ddpm", "digits", "--save-every", "0", "--out", "x"], 2, "save_every must be at least 1"),
+        (["train", "ddpm", "digits", "--seed", "-1", "--out", "x"], 2, "seed must be at least 0, got -1"),
+        (["train", "ddpm", "digits", "--size", "0", "--out", "x"], 2, "pixels, not 0; give --size 8 or more"),
+        (
+            ["train", "ddpm", "digits", "--base-steps", "0", "--out", "x"],
+            2,
+            "--base-steps must be at least 1",
+        ),
         (["train", "--resume", "--out", "no/such/run"], 65, "'no/such/run' holds no run"),
         (["generate", "--cuont", "3"], 2, "--count"),
         (["generate", "a", "--model", "no/such/run"], 2, "There is no model or folder 'no/such/run'"),
         (["verify", "no/such/run"], 2, "There is no model or folder"),
         (["cite", "ldn"], 2, "did you mean 'ldm'?"),
         (["data", "shaeps"], 2, "did you mean 'shapes'?"),
+        (
+            ["data", "digits", "--out", "x.txt"],
+            2,
+            "--out must end in .png, or for a page in .html, got 'x.txt'",
+        ),
         (["data", "digits", "--count", "0"], 2, "--count must be at least 1, got 0"),
         (["completion", "fish"], 2, "fish"),
+        (["convert", __file__, "x"], 2, "is no weight file; give a .safetensors or a .ckpt file"),
+        (["convert", "x", __file__], 2, "is there already; choose another name"),
+        (["export", "shapes", __file__], 2, "is there already; choose another name"),
+        (["demo", "--out", __file__], 74, f"'{__file__}' is a file; choose another folder"),
     ],
 )
 def test_misuse_is_told_in_words_with_its_exit_code(args, code, words, capsys):
@@ -100,18 +121,42 @@ def test_where_an_error_arose_is_shown_when_asked_for(monkeypatch):
         main(["genrate"])
 
 
-def test_a_place_that_cannot_be_written_is_an_error_of_storage(run, tmp_path, capsys):
+@pytest.mark.parametrize("verb", [["generate"], ["walk"], ["stylize", __file__, "--style", __file__]])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_made(verb, run, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert (
-        main(["generate", "--model", str(run), "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
-    )
-    assert "error:" in capsys.readouterr().err
+    model = [] if verb[0] == "stylize" else ["--model", str(run)]
+    assert main([*verb, *model, "--steps", "2", "--out", str(tmp_path / "file" / "x")]) == 74
+    said = capsys.readouterr().err
+    assert f"'{tmp_path / 'file'}' is a file; choose another folder" in said
+    assert "generating" not in said
+
+
+def test_full_memory_is_told_in_words(monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr("sfumato.apps.listing.main", lambda _: torch.empty(2**60, dtype=torch.uint8))
+    assert main(["list"]) == 1
+    assert "Memory is full; ask for smaller or fewer pictures" in capsys.readouterr().err
+    monkeypatch.setattr("sfumato.apps.listing.main", lambda _: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        main(["list"])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_every_argument_by_what_it_is(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert main(["help", verb]) == 0
+    assert capsys.readouterr().out == said
+    usage = said.splitlines()[0]
+    assert not {"STR", "PATH"} & set(usage.replace("[", " ").replace("]", " ").partition("--")[0].split())
+    assert usage.startswith(f"usage: sfumato {verb} ")
 
 
 def test_list_is_a_table_for_people_and_an_object_for_programs(run, capsys):
     assert main(["list", "--folder", str(run.parent)]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in [*SYSTEMS, "shapes", str(run)])
+    assert "``" not in text
     assert main(["list", "--json", "--folder", str(run.parent)]) == 0
     told = json.loads(capsys.readouterr().out)
     assert sorted(row["name"] for row in told["systems"]) == sorted(SYSTEMS)
@@ -120,6 +165,16 @@ def test_list_is_a_table_for_people_and_an_object_for_programs(run, capsys):
     assert {"run": str(run), "system": "ddpm"} in told["runs"]
     assert main(["list", "systems", "--json", "--search", "latent"]) == 0
     assert "ddpm" not in [row["name"] for row in json.loads(capsys.readouterr().out)]
+
+
+def test_a_damaged_run_hides_no_other(run, tmp_path, capsys):
+    for name, text in (("half", "{"), ("foreign", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    (tmp_path / "whole").symlink_to(run)
+    assert main(["list", "runs", "--json", "--folder", str(tmp_path)]) == 0
+    told = {row["run"]: row["system"] for row in json.loads(capsys.readouterr().out)}
+    assert told == {str(tmp_path / n): s for n, s in (("half", "?"), ("foreign", "?"), ("whole", "ddpm"))}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -133,6 +188,18 @@ def test_describe_tells_paper_equations_file_and_presets(name, capsys):
     assert told["file"].endswith(f"{name}.py")
     assert all(preset["name"] in text for preset in told["presets"])
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dalle", "A model 'dalle' comes along; its card: "),
+        ("shapes", "A dataset is called so, too. shapes: "),
+    ],
+)
+def test_what_is_called_alike_is_named_as_well(name, words, capsys):
+    assert main(["describe", name]) == 0
+    assert words in capsys.readouterr().out
 
 
 def test_cite_gives_bibtex_of_a_run_and_of_us(run, capsys):
@@ -164,5 +231,6 @@ def test_completion_scripts_know_verbs_and_options(capsys):
 
 def test_public_names_are_there():
     assert all(getattr(sfumato, name) is not None for name in sfumato.__all__)
+    assert {"Event", "Request", "Result"} == set(request.__all__) - set(sfumato.__all__)
     with pytest.raises(AttributeError, match="module 'sfumato' has no attribute 'lod'"):
         _ = sfumato.lod

@@ -63,3 +63,9 @@ def test_all_processes_stand_side_by_side(tmp_path):
 def test_misuse_is_told_in_words(args, words, capsys, tmp_path):
     assert main(["physics", *args, *(["--out", str(tmp_path / "x.gif")] if args[0] == "play" else [])]) == 2
     assert words in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("what", "suffix"), [("play", ".gif"), ("field", ".png")])
+def test_a_file_is_named_as_what_it_is(what, suffix, tmp_path, capsys):
+    assert main(["physics", what, "--out", str(tmp_path / "x.txt")]) == 2
+    assert f"physics {what} writes a file that ends in {suffix}, got " in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_the_card_is_what_hugging_face_reads_and_names_the_exact_command(run):
     command = "sfumato train ddpm digits-by-label --data digits --size 8 --steps 2 --batch 8 --seed 0 "
     assert command + f"--network.widths 16 32 --precision fp32 --out {run}" in card
     assert "![Pictures at the end of training](samples/000002.png)" in card
+
+
+def test_going_on_with_a_finished_run_keeps_its_card(run, tmp_path):
+    own = shutil.copytree(run, tmp_path / "a run")
+    (own / "README.md").write_text("with figures")
+    assert main(["train", "--resume", "--out", str(own), "--quiet"]) == 0
+    assert (own / "README.md").read_text() == "with figures"
+    (own / "README.md").unlink()
+    assert main(["train", "--resume", "--out", str(own), "--quiet"]) == 0
+    assert f"sfumato generate --model '{own}'\n" in (own / "README.md").read_text()
 
 
 def test_the_plan_comes_first(tmp_path, capsys):
@@ -199,6 +210,44 @@ def test_as_a_function_it_returns_the_system(tmp_path):
     system = sfumato.train("ddpm", "digits", out=tmp_path / "a", steps=1, settings=settings, quiet=True)
     assert system.config.network.widths == (16, 32)
     assert not system.training
+    with pytest.raises(
+        UsageError, match="already holds a run; go on with resume=True, or choose another out"
+    ):
+        sfumato.train("ddpm", "digits", out=tmp_path / "a", steps=3)
+    with pytest.raises(UsageError, match="keeps its own settings; leave out steps"):
+        sfumato.train(out=tmp_path / "a", steps=3, resume=True)
+    with pytest.raises(UsageError, match="A setting of train ddpm digits has a value that it cannot have"):
+        sfumato.train("ddpm", "digits", out=tmp_path / "b", settings={"network.widths": "x"})
+
+
+@pytest.mark.parametrize("wrong", [("--base", "fashion-vae"), ("--batch", "4", "--accumulate", "3")])
+def test_a_training_that_took_no_step_is_in_nobody_s_way(wrong, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("stays")
+    args = ["train", "ddpm", "digits", "--out", str(tmp_path), "--steps", "1", *TINY]
+    assert main([*args, *wrong]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert main(args) == 0
+
+
+def test_what_cannot_be_cut_is_told_before_the_first_stage(tmp_path, capsys):
+    args = [
+        "train",
+        "ldm",
+        "shapes",
+        "--steps",
+        "1",
+        "--base-steps",
+        "1",
+        "--batch",
+        "4",
+        "--accumulate",
+        "3",
+    ]
+    assert main([*args, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "A batch of 4 cannot be cut into" in said
+    assert "First stage" not in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_base_is_an_error(tmp_path, capsys):

@@ -41,6 +41,9 @@ def test_parts_make_the_whole(size):
         (Generate(steps=0), ALL, "steps must be at least 1, got 0"),
         (Generate(height=-8), ALL, "height must be at least 1, got -8"),
         (Generate(width=0), ALL, "width must be at least 1, got 0"),
+        (Generate(guidance_interval=(0.9, 0.1)), ALL, "two times, 0 <= low < high <= 1, got 0.9 0.1"),
+        (Generate(guidance_interval=(0.0, 2.0)), ALL, "two times, 0 <= low < high <= 1, got 0 2"),
+        (Generate(guidance_rescale=7.0), ALL, "guidance_rescale must be from 0 to 1, got 7"),
         (Generate(prompt=()), ALL, "prompt is an empty tuple; give at least one"),
         (Generate(label=()), ALL, "label is an empty tuple; give at least one"),
         (Generate(prompt="a boot"), frozenset(), "trained without words; leave the prompt out"),
@@ -52,3 +55,9 @@ def test_parts_make_the_whole(size):
 def test_what_makes_no_sense_is_refused(request_, hears, match):
     with pytest.raises(UsageError, match=match):
         list(in_parts(serve, request_, 4, frozenset(hears)))
+
+
+def test_an_answer_is_printed_with_the_shapes_of_its_tensors():
+    assert repr(Images(torch.zeros(2, 3, 5, 7), seeds=(4, 5), captions=("a", "b"))) == (
+        "Images(pixels=<2 x 3 x 5 x 7>, seeds=(4, 5), captions=('a', 'b'), notes=(), latents=None)"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from sfumato.core.rng import Rng, mix
+from sfumato.errors import UsageError
 
 
 def test_picture_i_draws_what_a_plain_generator_draws():
@@ -22,6 +24,14 @@ def test_streams_do_not_depend_on_the_batch():
         lambda r: r.chi_square(5.0),
     ):
         assert torch.equal(draw(whole)[4:], draw(part))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 10**20])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    with pytest.raises(UsageError, match=f"A seed must be from 0 to {2**63 - 1}, got {seed}"):
+        Rng.sampling(seed, 1)
+    with pytest.raises(UsageError, match="A seed must be from 0"):
+        Rng.sampling(2**63 - 2, 3)
 
 
 def test_steps_and_seeds_differ():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sfumato.config import from_dict, to_dict
-from sfumato.data.text import PAD, UNKNOWN, WordTokenizer, vocabulary_of, words
+from sfumato.data.text import PAD, UNKNOWN, WordTokenizer, left_out, vocabulary_of, words
 from sfumato.errors import UsageError
 
 TOKENIZER = WordTokenizer(("a", "red", "circle", "above", ",", "it's"), length=5)
@@ -67,3 +67,10 @@ def test_a_vocabulary_is_ordered_by_frequency_and_then_by_the_alphabet():
 def test_a_bad_vocabulary_is_refused(vocabulary, length, message):
     with pytest.raises(UsageError, match=message):
         WordTokenizer(vocabulary, length)
+
+
+def test_a_note_shows_the_start_of_a_long_text():
+    [note] = left_out(["a red circle " * 40], torch.tensor([104]))
+    assert note.startswith("104 of the words of 'a red circle a red")
+    assert note.endswith(" ...' could not be read and were left out.")
+    assert len(note) < 160

@@ -9,7 +9,7 @@ from typing import Any
 
 from sfumato import device as devices
 from sfumato.apps import plan as plans
-from sfumato.apps.ask import Asked, Asking
+from sfumato.apps.ask import Asked, Choosing
 from sfumato.apps.bar import Bar
 from sfumato.apps.film import Film, stills
 from sfumato.apps.load import folder_of, load
@@ -22,7 +22,7 @@ from sfumato.core.generate import Generate
 from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
-from sfumato.errors import SfumatoError
+from sfumato.errors import SfumatoError, UsageError
 
 
 def generate(
@@ -65,9 +65,7 @@ def ask(
     Without ``model``, the first that comes with the package and can do it. Raises ``UsageError`` if the model
     does not serve this kind of request.
     """
-    options = Asking(
-        model=os.fspath(model), seed=request.seed, precision=precision, device=device, quiet=quiet
-    )
+    options = Choosing(model=os.fspath(model), precision=precision, device=device, quiet=quiet)
     asked = Asked.open(options, type(request))
     with asked.bar("working") as report:
         result = asked.answer(request, report)
@@ -112,13 +110,19 @@ def train(
     ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
     """
     devices.setup()
+    given = {"steps": steps, "batch": batch, "seed": seed}
     if resume:
+        new_only: dict[str, Any] = {"system": system or None, "preset": preset or None, **given}
+        new_only |= {"data": data, "size": size, "base": base, "settings": settings}
+        if wrong := [name for name, value in new_only.items() if value is not None]:
+            raise UsageError(f"A resumed run keeps its own settings; leave out {wrong[0]}")
         plan = plans.resumed(Path(out))
+    elif (Path(out) / "config.json").exists():
+        raise UsageError(f"'{out}' already holds a run; go on with resume=True, or choose another out")
     else:
         words: list[str] = []
         for name, value in (settings or {}).items():
             words += _typed(name, value)
-        given = {"steps": steps, "batch": batch, "seed": seed}
         train = {name: value for name, value in given.items() if value is not None}
         where = None if data is None else os.fspath(data)
         below = None if base is None else Path(base)

@@ -53,6 +53,13 @@ class Asking(Choosing):
     seed: int = 0
     """Same seed, same answer."""
 
+    def load(self, name: str | Path) -> System[Any]:
+        """As ``Choosing.load``; a place that cannot be written is told before anything costs."""
+        from sfumato.apps.pictures import check_folder
+
+        check_folder(self.out)
+        return super().load(name)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -89,8 +96,10 @@ class Asked:
     def upon(cls, options: Asking, name: str, base: Path | None, settings: Sequence[str], what: str) -> Asked:
         """Build a system upon another one's networks; ``settings`` are its own, for the command ``what``."""
         from sfumato.apps import load
+        from sfumato.apps.pictures import check_folder
         from sfumato.apps.sample import Source
 
+        check_folder(options.out)
         system = load.upon(name, "" if base is None else base, settings, what)
         system = load.ready(system, precision=options.precision, device=options.device)
         where = base if base is not None and base.exists() else load.folder_of(name if base is None else base)

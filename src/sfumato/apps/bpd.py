@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.bar import Bar
@@ -21,7 +22,7 @@ class Options(Common):
     It is a bound of the whole chain (Ho et al. 2020, eq. 5), on pictures the run has not learned from.
     """
 
-    run: Positional[str]
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """A run folder, or a model that comes with the package."""
     data: str | None = None
     """Whose test pictures to take; by default those of the data it learned from."""

@@ -94,7 +94,7 @@ def write(plan: Plan, trainer: Trainer, watch: Watch) -> None:
         if watch.last_grid
         else "",
         use=use(trainer.system),
-        folder=plan.out,
+        folder=shlex.quote(str(plan.out)),
         rows="\n".join(f"| {name} | {value} |" for name, value in rows),
         command=command(plan),
         examples=len(plan.data),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato import __version__
@@ -29,7 +31,7 @@ class Options(Common):
     Example: sfumato cite runs/digits > references.bib
     """
 
-    of: Positional[str]
+    of: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
     """A run folder, a model that comes with the package, or a system."""
 
 

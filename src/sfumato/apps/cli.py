@@ -29,6 +29,10 @@ Is all well here?   sfumato doctor
 """
 
 
+OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""How PyTorch's errors say it on GPUs, Linux and Windows; they are plain ``RuntimeError``s on CPUs."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or what ``sfumato.errors`` says, or 130 after Ctrl-C."""
     # Read when torch loads: threads that spin while they wait made a busy machine fifty times slower.
@@ -46,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         return complain(StorageError(f"{error.strerror or error}{where}; check path, rights and disk"))
+    except (MemoryError, RuntimeError) as error:
+        if not any(words in str(error).lower() for words in OUT_OF_MEMORY) and type(error) is not MemoryError:
+            raise
+        return complain(
+            SfumatoError("Memory is full; ask for smaller or fewer pictures, or train with a smaller --batch")
+        )
     except KeyboardInterrupt:
         stderr().print("stopped", style="yellow")
         return 130
@@ -65,7 +75,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     name, rest = args[0], args[1:]
     if name in ("-h", "--help", "help"):
-        return _help()
+        return _dispatch([rest[0], "--help"]) if rest else _help()
     if name == "--version":
         write(f"sfumato {__version__}")
         return 0

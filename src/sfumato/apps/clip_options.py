@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.ask import Choosing
@@ -29,7 +30,7 @@ class Options(Choosing):
 
     what: Positional[Literal["score", "classify", "search"]]
     """Score every picture against every text; choose among labels; find the pictures that words mean."""
-    given: Positional[tuple[str, ...]]
+    given: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[PICTURE ...]")]
     """Pictures or folders of pictures; to search, the words come last."""
     text: tuple[str, ...] = ()
     """Texts to score against."""

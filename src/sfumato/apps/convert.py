@@ -7,8 +7,9 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.talk import Common
@@ -30,9 +31,9 @@ class Options(Common):
     it is read; it is opened only with --trust, in a process of its own, and nothing in it is run even then.
     """
 
-    file: Positional[Path]
+    file: Annotated[Positional[Path], tyro.conf.arg(metavar="FILE")]
     """A .safetensors file, or with --trust a .ckpt."""
-    out: Positional[Path]
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """A folder that does not exist yet, or is empty."""
     trust: bool = False
     """Read a pickle."""
@@ -44,10 +45,14 @@ class Options(Common):
 
 def main(options: Options) -> int:
     """Read, write, print the folder."""
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+    if options.out.exists() and not options.out.is_dir():
+        raise UsageError(f"'{options.out}' is there already; choose another name")
+    if options.out.is_dir() and any(options.out.iterdir()):
         raise UsageError(f"'{options.out}' is not empty; convert into a new folder")
     if not options.file.is_file():
         raise UsageError(f"There is no file '{options.file}'; give a .safetensors or a .ckpt file")
+    if options.file.suffix not in (".safetensors", *TRUSTED):
+        raise UsageError(f"'{options.file}' is no weight file; give a .safetensors or a .ckpt file")
     pickled = options.file.suffix in TRUSTED
     if pickled and not options.trust:
         raise UsageError(

@@ -38,7 +38,7 @@ class Options(Common):
     nothing again. Nothing is fetched from the network without --allow-network.
     """
 
-    source: Positional[Path]
+    source: Annotated[Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """A folder of .html or .wat files with pictures, a folder of pictures with texts, or one such file."""
     out: Path
     """Folder for the shards."""

@@ -24,6 +24,9 @@ WORDS = ("caption", "text")
 NAMED = 10
 """Files at fault that are named one by one, unless --json asks for all."""
 
+PAGES = (".html", ".htm")
+"""Names that end so are pages, others pictures."""
+
 
 @dataclass(frozen=True)
 class Options(Common):
@@ -32,8 +35,8 @@ class Options(Common):
     Example: sfumato data ./my_photos --out sheet.png
     """
 
-    data: Positional[str]
-    """A dataset from ``sfumato list data``, or a folder of JPEG, PNG or WebP files, or of shards."""
+    data: Annotated[Positional[str], tyro.conf.arg(metavar="DATA")]
+    """A dataset from 'sfumato list data', or a folder of JPEG, PNG or WebP files, or of shards."""
     out: Path | None = None
     """Where to write a sheet of examples; .png, or .html for a page."""
     count: int = 24
@@ -52,6 +55,8 @@ def main(options: Options) -> int:
     """Report, then draw the sheet if asked for."""
     if options.count < 1:
         raise UsageError(f"--count must be at least 1, got {options.count}")
+    if options.out is not None and options.out.suffix.lower() not in (".png", *PAGES):
+        raise UsageError(f"--out must end in .png, or for a page in .html, got '{options.out}'")
     talk, told = options.talk, {}
     from sfumato.data import is_registered, open_data
 
@@ -168,7 +173,7 @@ def _sheet(data: Dataset, name: str, count: int, out: Path) -> None:
         for field in shown
     ]
     title = f"{Path(name).name}: {len(data):,} examples"
-    if out.suffix.lower() in (".html", ".htm"):
+    if out.suffix.lower() in PAGES:
         facts = data.facts
         lead = f"{facts.channels} x {facts.height} x {facts.width}; fields: {', '.join(sorted(facts.fields))}"
         sheet.write_html(cells, out, title, lead)

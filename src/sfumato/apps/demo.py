@@ -43,10 +43,12 @@ def main(options: Options) -> int:
     """Generate, draw, and print the page's path last."""
     start = time.monotonic()
     from sfumato.apps import load, sheet
+    from sfumato.apps.pictures import check_folder
     from sfumato.apps.sample import Source, sample
     from sfumato.core.request import Generate
 
     talk = options.talk
+    check_folder(options.out)
     talk.note(f"loading '{options.model}'")
     folder = load.folder_of(options.model)
     system = load.load(folder)

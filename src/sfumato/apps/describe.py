@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps import facts
@@ -21,8 +23,8 @@ class Options(Common):
     Example: sfumato describe ddpm
     """
 
-    name: Positional[str]
-    """What to explain: a name from ``sfumato list``."""
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    """What to explain: a name from 'sfumato list'."""
 
 
 def main(options: Options) -> int:
@@ -30,13 +32,17 @@ def main(options: Options) -> int:
     name, talk, models = options.name, options.talk, facts.models()
     if name in SYSTEMS:
         _system(facts.system(name), talk)
+        if name in models:
+            talk.show(f"A model '{name}' comes along; its card: {_short(models[name] / 'README.md')}")
     elif name in models:
         card = (models[name] / "README.md").read_text(encoding="utf-8")
         talk.result({"model": name, **facts.read_config(models[name]), "card": card})
         talk.show(card)
+        if name in DATASETS:
+            talk.show(f"A dataset is called so, too. {_dataset(name)}")
     elif name in DATASETS:
         talk.result({"dataset": name, "is": facts.dataset_sentence(name)})
-        talk.show(f"{name}: {facts.dataset_sentence(name)}\n\nSee it: sfumato data {name} --out {name}.png")
+        talk.show(_dataset(name))
     else:
         raise UsageError(f"Nothing here is called '{name}'{nearest(name, [*SYSTEMS, *DATASETS, *models])}")
     return 0
@@ -60,6 +66,10 @@ def _system(told: facts.SystemFacts, talk: Talk) -> None:
     train = f"sfumato train {told.name} {first} --out runs/{told.name}-{first}"
     talk.show(f"\nUse it:       {told.use}" if told.use else f"\nTrain it:     {train}")
     talk.show(f"Its settings: {told.verb} --help")
+
+
+def _dataset(name: str) -> str:
+    return f"{name}: {facts.dataset_sentence(name)}\n\nSee it: sfumato data {name} --out {name}.png"
 
 
 def _row(preset: facts.PresetFacts) -> tuple[str, str, str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sfumato.apps import facts
-from sfumato.apps.talk import Common, table
+from sfumato.apps.talk import Common, counted, table
 
 EXTRAS = {
     "data": ("sklearn", "skimage"),
@@ -154,7 +154,7 @@ def probe() -> list[Check]:
     place = device.pick("auto")
     fast = device.fast_bf16(place)
     return [
-        Check("device", "ok", f"{place}, {torch.get_num_threads()} threads"),
+        Check("device", "ok", f"{place}, {counted(torch.get_num_threads(), 'thread')}"),
         Check("precision", "ok", f"auto means {'bf16' if fast else 'fp32'} here"),
     ]
 

@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.bar import Bar, duration
@@ -45,7 +46,7 @@ class Options(Common):
     spread, what real pictures get, and what a worthless imitation gets.
     """
 
-    run: Positional[str]
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """A run folder, or a model that comes with the package."""
     data: str | None = None
     """The data it learned from; by default what the run says."""

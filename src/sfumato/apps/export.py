@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.talk import Common
@@ -34,18 +36,19 @@ class Options(Common):
     pictures, in grey levels 0 to 255, float32, (1, c, h, w). It needs the extra "onnx".
     """
 
-    run: Positional[str]
+    run: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """A run folder, or a model that comes with the package."""
-    out: Positional[Path]
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")]
     """A folder that does not exist yet, or is empty; or a file, FILE.onnx or FILE.safetensors."""
 
 
 def main(options: Options) -> int:
     """Load in fp32, write, print the folder or the file."""
     one = options.out.suffix in (ONNX, SAFE)
-    if options.out.exists() and (one or not options.out.is_dir() or any(options.out.iterdir())):
-        told = "is there already; choose another name" if one else "is not empty; export into a new folder"
-        raise UsageError(f"'{options.out}' {told}")
+    if options.out.exists() and (one or not options.out.is_dir()):
+        raise UsageError(f"'{options.out}' is there already; choose another name")
+    if options.out.is_dir() and any(options.out.iterdir()):
+        raise UsageError(f"'{options.out}' is not empty; export into a new folder")
 
     from sfumato.apps.load import load
 
@@ -86,7 +89,8 @@ def write_onnx(system: System[Any], path: Path, name: str) -> None:
     before = log.level
     log.setLevel(logging.ERROR)  # It warns of every operation of torchvision that is not there.
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # Of what the exporter itself uses.
             program = torch.onnx.export(
                 portable.module.float().eval(),
                 (torch.zeros(1, system.channels, side, side + step),),

@@ -142,7 +142,8 @@ def dataset_sentence(name: str) -> str:
     module, _, attribute = entry.partition(":")
     several = sum(other.partition(":")[0] == module for other in DATASETS.values()) > 1
     text = docstring(_source(entry), attribute) if several else ""
-    return (text or docstring(_source(entry))).split("\n\n")[0].replace("\n", " ")
+    sentence = (text or docstring(_source(entry))).split("\n\n")[0]
+    return sentence.replace("\n", " ").replace("``", "'")
 
 
 def docstring(file: Path, of: str = "") -> str:

@@ -6,7 +6,7 @@ import html
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sfumato import images
 from sfumato.apps.pictures import free_together
+from sfumato.core.result import Brief
 from sfumato.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ QUALITY = "18"
 """Constant rate factor of H.264: from here on people see no loss."""
 
 
-@dataclass(frozen=True)
-class Film:
+@dataclass(frozen=True, repr=False)
+class Film(Brief):
     """The answer to a request for moving pictures."""
 
     pixels: Float[Tensor, "f c h w"]
     """In [-1, 1]."""
     rate: float
     """Frames a second."""
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(repr=False)
     """What makes it again."""
-    rows: tuple[tuple[int, ...], ...]
+    rows: tuple[tuple[int, ...], ...] = field(repr=False)
     """The frames shown in the strip, row by row."""
     notes: tuple[str, ...] = ()
 
@@ -58,12 +59,12 @@ class Film:
         """The film as a GIF with its settings in the comment."""
         return images.gif(images.enlarged(self.pixels), self.rate, self.settings)
 
-    def save(self, path: Path, *, mp4: bool = False) -> list[Path]:
+    def save(self, path: str | Path, *, mp4: bool = False) -> list[Path]:
         """Write ``path`` with the suffixes .gif and .png (the strip), and .mp4 if asked for; return these.
 
         Files there that were made with other settings keep their names; the new ones get a number.
         """
-        av = video_library() if mp4 else None
+        av, path = video_library() if mp4 else None, Path(path)
         wanted = [path.with_suffix(suffix) for suffix in (".gif", ".png", *([".mp4"] if mp4 else []))]
         paths = free_together(wanted, self.settings)
         images.save_bytes(self.gif(), paths[0])

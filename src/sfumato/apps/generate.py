@@ -28,7 +28,7 @@ class Options(Tiling, Asking, Generate):
     Writes one PNG a picture, named by its seed, with its settings inside, and grid.png.
     """
 
-    prompt: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT")] = ()
+    prompt: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[PROMPT ...]")] = ()
     """What to show; several prompts are taken in turn, one a picture."""
     model: str = "shapes"
     """A model that comes with the package, a run folder, or a diffusers folder."""
@@ -48,7 +48,7 @@ class Options(Tiling, Asking, Generate):
     """What must not be seen; it joins what to avoid."""
     stylize: Annotated[int | None, tyro.conf.arg(metavar="0-1000")] = None
     """How freely to take the prompt: 0 to the letter, 100 as the model does by itself, 1000 most freely. It
-    divides the strength of guidance, and asks SDXL's refiner for more beauty (``styled``)."""
+    divides the strength of guidance, and asks SDXL's refiner for more beauty."""
     again: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Make a picture again from the settings inside its PNG; other options are then ignored."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.ask import Asked, Asking
@@ -26,7 +27,7 @@ class Options(Asking):
     purple one.
     """
 
-    pictures: Positional[tuple[Path, ...]] = ()
+    pictures: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")] = ()
     """Two or more, in their order; or a folder of them."""
     frames: int = 8
     """Steps from one picture to the next."""

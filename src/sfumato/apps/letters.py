@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.ask import Asked, Asking
@@ -37,7 +38,7 @@ class Options(Asking):
     none gives one PNG with a line for every font the model knows.
     """
 
-    text: Positional[str] = ""
+    text: Annotated[Positional[str], tyro.conf.arg(metavar="[TEXT]")] = ""
     """What to write, in one line."""
     font: tuple[str, ...] = ()
     """Fonts by name or by number; by default all that the model knows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from tyro.conf import Positional
 
 from sfumato.apps import facts
 from sfumato.apps.talk import Common, table
+from sfumato.errors import DataError
 from sfumato.registry import DATASETS
 
 
@@ -90,8 +90,10 @@ def runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _system_of(path: Path) -> str:
-    told = json.loads(path.read_text(encoding="utf-8"))
-    return str(told.get("system", "?"))
+    try:
+        return str(facts.read_config(path.parent)["system"])
+    except DataError:  # One damaged run hides no other.
+        return "?"
 
 
 def _matching(rows: list[dict[str, Any]], word: str) -> list[dict[str, Any]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.talk import Common
@@ -34,7 +35,7 @@ class Options(Common):
 
     what: Positional[Literal["list", "check", "play", "field"]] = "list"
     """The table of processes; the verdict on an equation; an animation; all processes side by side."""
-    equation: Positional[str] = ""
+    equation: Annotated[Positional[str], tyro.conf.arg(metavar="[EQUATION]")] = ""
     """For check; without "=" it is meant to be zero."""
     m: float = 1.0
     """Mass in an equation."""

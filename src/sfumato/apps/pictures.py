@@ -7,6 +7,7 @@ import dataclasses
 import html
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,18 +21,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sfumato import images
-from sfumato.errors import DataError
+from sfumato.core.result import Brief
+from sfumato.errors import DataError, StorageError
 
 
-@dataclass(frozen=True)
-class Pictures:
+@dataclass(frozen=True, repr=False)
+class Pictures(Brief):
     """The answer to a request, one entry a picture."""
 
     pixels: Float[Tensor, "n c h w"]
     """In [-1, 1]."""
     seeds: tuple[int, ...]
     captions: tuple[str, ...]
-    settings: tuple[Mapping[str, Any], ...]
+    settings: tuple[Mapping[str, Any], ...] = field(repr=False)
     """What makes each picture again."""
     notes: tuple[str, ...] = ()
     """What the user should know: truncated prompts, ignored settings."""
@@ -71,6 +73,7 @@ class Pictures:
         A file there that was made with other settings keeps its name; the new one gets a number.
         """
         folder = Path(folder)
+        check_folder(folder)
         written = []
         for image, seed, caption, settings in zip(
             self, self.seeds, self.captions, self.settings, strict=True
@@ -98,6 +101,16 @@ class Pictures:
         )
         notes = "".join(f"<p>note: {html.escape(note)}</p>" for note in self.notes)
         return f"<div>{''.join(figures)}{notes}</div>"
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ``StorageError`` if nothing can be written into a folder, which need not be there yet."""
+    whole = folder.absolute()
+    there = next(place for place in (whole, *whole.parents) if place.exists())
+    if not there.is_dir():
+        raise StorageError(f"Cannot write into '{folder}': '{there}' is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(f"Cannot write into '{folder}': '{there}' is closed to you; choose another folder")
 
 
 def shared(settings: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:

@@ -129,7 +129,9 @@ def new(
             f"'{system} {preset}' learns from your own pictures; say where they are with --data DIR"
         )
     config: Any = override(chosen.config, settings, f"train {system} {preset}")
-    size = size or chosen.size
+    size = chosen.size if size is None else size
+    if base_steps is not None and base_steps < 1:
+        raise UsageError(f"--base-steps must be at least 1, got {base_steps}; leave it out for the preset's")
     opened = open_data(where, size=size, needs=kind.needs, allow_network=allow_network, max_bad=max_bad)
     config = kind.fit(config, opened.facts)
     if base is not None:

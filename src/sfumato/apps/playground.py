@@ -110,7 +110,7 @@ def _charges(data: str) -> tuple[Tensor, Tensor]:
 def play(options: Options) -> int:
     """Write an animation: particles on their way, what the denoiser believes, where its field points."""
     _check(options)
-    path = options.out or Path(f"physics-{options.data}-{options.process}.gif")
+    path = _path(options, f"physics-{options.data}-{options.process}.gif")
     world = World.of(options, options.process)
     frames: list[Image.Image] = []
     trail: list[Tensor] = []
@@ -128,7 +128,7 @@ def play(options: Options) -> int:
 def field(options: Options) -> int:
     """Write a picture of all processes, a row each, at the same noise levels."""
     _check(options)
-    path = options.out or Path(f"physics-{options.data}.png")
+    path = _path(options, f"physics-{options.data}.png")
     rows = [_row(World.of(options, process), options) for process in get_args(Name)]
     width, height = rows[0].size
     sheet = Image.new("RGB", (width, len(rows) * height + MARGIN), PAPER)
@@ -139,6 +139,13 @@ def field(options: Options) -> int:
     options.talk.result({"path": str(path), "processes": list(get_args(Name))})
     options.talk.line(str(path))
     return 0
+
+
+def _path(options: Options, name: str) -> Path:
+    path, suffix = options.out or Path(name), Path(name).suffix
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"physics {options.what} writes a file that ends in {suffix}, got '{path}'")
+    return path
 
 
 def _check(options: Options) -> None:

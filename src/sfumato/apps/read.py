@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.ask import Asked, Asking
@@ -34,7 +35,7 @@ class Options(Asking):
     may be dark, and photographs lie as their camera was held. An empty page has no text, and a note says so.
     """
 
-    pictures: Positional[tuple[Path, ...]] = ()
+    pictures: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")] = ()
     """Files, or folders of JPEG, PNG or WebP files."""
     word: bool = False
     """Each picture is a single word: do not look for lines and words."""

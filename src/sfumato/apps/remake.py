@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.ask import Asked, Asking
@@ -36,7 +37,7 @@ SIDE = 192
 class Remaking(Asking):
     """Options of every verb that starts from pictures."""
 
-    pictures: Positional[tuple[Path, ...]] = ()
+    pictures: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")] = ()
     """Files, or folders of JPEG, PNG or WebP files."""
 
 

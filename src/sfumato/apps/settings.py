@@ -28,7 +28,10 @@ def override(config: Any, settings: Sequence[str], what: str) -> Any:
             raise UsageError(f"'{flag}' is no setting of {what}{_hint(name, words)}")
     if not settings:
         return config
-    return tyro.cli(type(config), default=config, args=settings, prog=f"sfumato {what}", config=MARKERS)
+    try:
+        return tyro.cli(type(config), default=config, args=settings, prog=f"sfumato {what}", config=MARKERS)
+    except SystemExit as stop:  # tyro has said on stderr which; whoever called from Python goes on.
+        raise UsageError(f"A setting of {what} has a value that it cannot have") from stop
 
 
 def _flags(settings: Mapping[str, Any]) -> set[str]:

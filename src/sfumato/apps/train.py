@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import threading
 import types
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
 import tyro
 from tyro.conf import Positional, Suppress
@@ -22,6 +23,7 @@ from sfumato.errors import UsageError
 
 if TYPE_CHECKING:
     from sfumato.apps.plan import Plan
+    from sfumato.core.checkpoint import RunFolder
     from sfumato.core.system import System
     from sfumato.core.trainer import Trainer
     from sfumato.data.dataset import Dataset
@@ -38,9 +40,9 @@ class Options(Common):
     lists those of ddpm. Stopped by Ctrl-C or killed, it goes on with: sfumato train --resume --out RUN
     """
 
-    system: Positional[str] = ""
-    """Which system: a name from ``sfumato list``."""
-    preset: Positional[str] = ""
+    system: Annotated[Positional[str], tyro.conf.arg(metavar="[SYSTEM]")] = ""
+    """Which system: a name from 'sfumato list'."""
+    preset: Annotated[Positional[str], tyro.conf.arg(metavar="[PRESET]")] = ""
     """Which preset of it; by default its first."""
     data: str | None = None
     """A dataset, or a folder of pictures; by default the preset's."""
@@ -156,7 +158,7 @@ def _check(options: Options) -> None:
         if given := [name for name in NEW_ONLY if getattr(options, name) not in (None, "", ())]:
             flag = given[0].replace("_", "-")
             raise UsageError(
-                f"A resumed run keeps its own settings; leave out '{flag}', or train anew without --resume"
+                f"A resumed run keeps its own settings; leave out '--{flag}', or train anew without --resume"
             )
         return
     if not options.system:
@@ -234,12 +236,23 @@ class Training:
     def carry_out(self, plan: Plan) -> int:
         """Train what the plan says, its first stage before it."""
         from sfumato.core.checkpoint import RunFolder
+        from sfumato.core.parallel import Ranks
 
+        ranks = Ranks(size=int(os.environ.get("WORLD_SIZE", "1")))
+        ranks.rows(plan.train.batch, plan.train.accumulate)  # Told before a first stage has cost its time.
         folder = RunFolder(plan.out)
+        fresh = self.first and not (plan.out / "config.json").exists()
         if self.first:
-            fresh = not (plan.out / "config.json").exists()
             folder = RunFolder.create(plan.out, plan.recipe) if fresh else RunFolder.open(plan.out)
             folder.lock()
+        try:
+            return self._carry_out(plan, folder)
+        except BaseException:
+            if fresh:
+                folder.withdraw()
+            raise
+
+    def _carry_out(self, plan: Plan, folder: RunFolder) -> int:
         stage = plan.first_stage()
         if stage is not None and not finished(stage):
             self.talk.note(f"First stage: {stage.recipe.system} {stage.recipe.preset}", style="bold")
@@ -276,7 +289,9 @@ class Training:
         known = name_bad_files(plan.data, plan.out, self.talk) if self.first else 0
         try:
             with stopping_on_signals(trainer, self.talk) as signals, Bar("training", self.talk) as bar:
+                moved = False
                 for report in trainer.run():
+                    moved = True
                     watch.see(report, bar)
         finally:  # some are found only when they are decoded
             if self.first:
@@ -285,11 +300,13 @@ class Training:
             curves.close()
         if trainer.state == "stopped":
             self.talk.note(
-                f"saved at step {trainer.step}; go on with: sfumato train --resume --out {plan.out}"
+                f"saved at step {trainer.step}; go on with: sfumato train --resume --out "
+                f"{shlex.quote(str(plan.out))}"
             )
             return 128 + signals[0]
         if self.first:
-            card.write(plan, trainer, watch)
+            if moved or not (plan.out / "README.md").exists():  # Figures measured since stay in the card.
+                card.write(plan, trainer, watch)
             grid = f", pictures in {watch.last_grid}" if watch.last_grid else ""
             self.talk.note(f"finished: {plan.out}{grid}")
         return 0

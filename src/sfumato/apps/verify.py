@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.talk import Common, table
@@ -18,7 +20,7 @@ class Options(Common):
     Example: sfumato verify runs/digits
     """
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run folder."""
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from sfumato.apps.ask import Asked, Asking
@@ -21,7 +22,7 @@ class Options(Asking):
     Writes a GIF and a strip of stills (PNG), both with the settings inside; --mp4 adds an MP4.
     """
 
-    pictures: Positional[tuple[Path, ...]] = ()
+    pictures: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[PICTURE ...]")] = ()
     """Pictures to walk between, for a system that can encode them; none means new ones."""
     count: int = 4
     """How many new pictures to walk between; their seeds are --seed and those after it."""

@@ -147,11 +147,29 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
+    def withdraw(self) -> None:
+        """Undo ``create`` if no step was taken and no run lies below, so that another try finds no run."""
+        below = [
+            *self.path.glob("*/config.json"),
+            *self.path.glob("log.jsonl"),
+            *self.path.glob("checkpoints"),
+        ]
+        if not below:
+            for name in ("config.json", "env.json", "run.lock"):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # Other things may lie there, which are not ours.
+                self.path.rmdir()
+        self.unlock()
+
     # --- checkpoints -----------------------------------------------------------------------------
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def place(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / f"{step:08d}"
 
     def save(self, step: int, groups: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
         """Save tensors by group and a JSON state as the checkpoint of ``step``; keep the newest two.
@@ -165,7 +183,7 @@ class RunFolder:
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         size = sum(t.numel() * t.element_size() for tensors in groups.values() for t in tensors.values())
         durable.need_space(self.checkpoints, int(MARGIN * size))
-        final = self.checkpoints / f"{step:08d}"
+        final = self.place(step)
         aside = final.with_suffix(".tmp")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sfumato.images import gif_tag, grid
+
+
+class Brief:
+    """A dataclass that says of its tensors their shapes alone, so that an answer can be printed."""
+
+    def __repr__(self) -> str:
+        told = ((f.name, getattr(self, f.name)) for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        parts = (f"{name}={_shape(v) if isinstance(v, Tensor) else repr(v)}" for name, v in told)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"<{' x '.join(map(str, tensor.shape))}>"
 
 
 @dataclass(frozen=True)
@@ -21,8 +34,8 @@ class Progress:
     """Call it to see; in [-1, 1]. It costs nothing until called."""
 
 
-@dataclass(frozen=True)
-class Images:
+@dataclass(frozen=True, repr=False)
+class Images(Brief):
     """The pictures asked for."""
 
     pixels: Float[Tensor, "n c h w"]
@@ -38,8 +51,8 @@ class Images:
         return grid(self.pixels)._repr_png_()
 
 
-@dataclass(frozen=True)
-class Video:
+@dataclass(frozen=True, repr=False)
+class Video(Brief):
     """The moving pictures asked for."""
 
     pixels: Float[Tensor, "n f c h w"]
@@ -63,8 +76,8 @@ class Text:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Brief):
     """How well each picture goes with each text."""
 
     scores: Float[Tensor, "n k"]
@@ -82,8 +95,8 @@ class Ranking:
         return [(self.texts[k], float(self.scores[row, k]), float(self.shares[row, k])) for k in order]
 
 
-@dataclass(frozen=True)
-class Embeddings:
+@dataclass(frozen=True, repr=False)
+class Embeddings(Brief):
     """Where pictures lie in a CLIP's space."""
 
     vectors: Float[Tensor, "n d"]

@@ -8,6 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sfumato.errors import UsageError
+
+SEEDS = 2**63
+"""So many seeds there are."""
+
 
 def mix(*parts: int | str) -> int:
     """Hash ``parts`` into a 63-bit seed: the same parts give the same seed on every machine.
@@ -27,6 +32,8 @@ class Rng:
     """
 
     def __init__(self, seeds: list[int]):
+        if wrong := [seed for seed in seeds if not 0 <= seed < SEEDS]:
+            raise UsageError(f"A seed must be from 0 to {SEEDS - 1}, got {wrong[0]}; choose another.")
         self.seeds = seeds
         self._streams = [torch.Generator().manual_seed(seed) for seed in seeds]
 

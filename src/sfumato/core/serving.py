@@ -19,6 +19,7 @@ def in_parts(
     Raises ``UsageError`` for what makes no sense, and for what a system cannot follow (``System.hears``).
     """
     _check(request, hears)
+    _check_guidance(request)
     starts = range(0, request.count, size)
     answers: list[Images] = []
     for i, start in enumerate(starts):
@@ -51,6 +52,14 @@ def _check(request: Generate, hears: frozenset[str]) -> None:
     for name, sense, told in TOLD:
         if sense not in hears and getattr(request, name) is not None:
             raise UsageError(f"This model {told}; leave it out.")
+
+
+def _check_guidance(request: Generate) -> None:
+    low, high = request.guidance_interval
+    if not 0 <= low < high <= 1:
+        raise UsageError(f"guidance_interval must be two times, 0 <= low < high <= 1, got {low:g} {high:g}.")
+    if not 0 <= request.guidance_rescale <= 1:
+        raise UsageError(f"guidance_rescale must be from 0 to 1, got {request.guidance_rescale:g}.")
 
 
 TOLD = (

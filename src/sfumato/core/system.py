@@ -54,6 +54,13 @@ class TrainConfig:
     log_every: int = 10
     save_every: int = 500
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "log_every", "save_every"):
+            if (value := getattr(self, name)) < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}; leave it out for the preset's.")
+        if self.seed < 0:
+            raise UsageError(f"seed must be at least 0, got {self.seed}; choose another.")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -217,7 +224,10 @@ class System(nn.Module, abc.ABC, Generic[R]):
 
     def to_diffusers(self, folder: Path) -> None:
         """Write the system as a folder of diffusers or transformers."""
-        raise UsageError(f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'.")
+        raise UsageError(
+            f"{type(self).__name__} has no diffusers format, so it cannot fill '{folder}'; its run folder "
+            "holds its weights as safetensors."
+        )
 
     @classmethod
     def from_file(cls, path: Path) -> System[Any]:

@@ -47,7 +47,7 @@ class Report:
     skipped: int
     """Updates left out because of NaN or infinity, since the start of the run."""
     saved: Path | None = None
-    """The checkpoint this step ended with."""
+    """The checkpoint this step ended with, in all processes alike."""
     notes: tuple[str, ...] = ()
     """What the user should hear: an inexact resume, a damaged checkpoint, a return to an older one."""
 
@@ -326,13 +326,12 @@ class Trainer:
             "slow": self._slow,
             "updates": self.average.updates if self.average is not None else 0,
         }
-        saved = None
         if self.ranks.first:
-            saved = self.folder.save(self.step, groups, state)
+            self.folder.save(self.step, groups, state)
             self.folder.write_model(groups["model"] | groups.get("ema", {}))
         self.ranks.wait()
         self._saved_at = self.step
-        return saved
+        return self.folder.place(self.step)
 
     def _write_model(self, folder: RunFolder) -> None:
         model = parallel.gather(self.system.state_dict())

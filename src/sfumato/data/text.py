@@ -17,6 +17,8 @@ from sfumato.errors import UsageError
 
 PAD, UNKNOWN = 0, 1
 """What stands behind the last word, and what stands for a word that is not in the vocabulary."""
+SHOWN = 80
+"""Most characters of a text in a note about it."""
 _SPECIAL = ("", "?")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*|[^\w\s]")
 
@@ -134,7 +136,11 @@ def left_out(texts: Sequence[str], dropped: Int[Tensor, " n"]) -> tuple[str, ...
     ("1 of the words of 'a crimson circle' could not be read and were left out.",)
     """
     return tuple(
-        f"{count} of the words of '{text}' could not be read and were left out."
+        f"{count} of the words of '{_start(text)}' could not be read and were left out."
         for text, count in zip(texts, dropped.tolist(), strict=True)
         if count
     )
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
