@@ -143,3 +143,14 @@ def test_in_a_notebook_pictures_show_themselves(run):
     assert "3 (seed 6)" in pictures._repr_html_()
     assert [image.size for image in pictures] == [(8, 8), (8, 8)]
     assert pictures.seeds == (5, 6)
+
+
+def test_a_requests_settings_can_be_said_in_the_call(run):
+    plain = {"model": run, "precision": "fp32", "quiet": True}
+    asked = Generate(label=3, count=1, steps=2, solver="ddim", seed=5)
+    said = sfumato.generate(count=1, seed=5, label=3, steps=2, solver="ddim", **plain)
+    assert torch.equal(said.pixels, sfumato.generate(asked, **plain).pixels)
+    with pytest.raises(UsageError, match="Generate has no 'step'; did you mean 'steps'"):
+        sfumato.generate(step=2, **plain)
+    with pytest.raises(UsageError, match=r"'steps' is said beside a whole request; say it in Generate"):
+        sfumato.generate(asked, steps=3, **plain)

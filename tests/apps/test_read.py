@@ -173,6 +173,7 @@ def test_read_tells_text_places_and_confidence(run, tmp_path, capsys):
         str(tmp_path / "out" / "page.png"),
     ]
     assert read_settings(tmp_path / "out" / "page.png")["text"] == full["text"]
+    assert main([*args[:-1], str(table), *FAST]) == 0, "where nothing is drawn, no folder is needed"
     with Image.open(tmp_path / "out" / "page.png") as picture:
         assert picture.size == (960, 240)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sfumato.core.generate import Generate
 from sfumato.core.request import Embeddings, Images, Ranking, Request, Text, Walk
 from sfumato.core.system import System
 from sfumato.device import Precision
-from sfumato.errors import SfumatoError, UsageError
+from sfumato.errors import SfumatoError, UsageError, nearest
 
 
 def generate(
@@ -36,14 +37,25 @@ def generate(
     precision: Precision = "auto",
     device: str = "auto",
     quiet: bool = False,
+    **settings: Any,
 ) -> Pictures:
     """Make pictures from a prompt, or from a whole ``Generate`` request (whose count and seed then count).
 
+    ``settings`` are the fields of ``Generate``: ``generate("a red circle", steps=10, guidance=3.0)``.
     Of ``best_of`` drawn for each, that is kept which ``judge``, a model that scores pictures, finds closest
     to the prompt. The model is loaded anew at every call; to ask often, ``load`` it once and iterate over
     ``system.run(request)``.
     """
-    request = wanted if isinstance(wanted, Generate) else Generate(prompt=wanted, count=count, seed=seed)
+    for name in settings:
+        if isinstance(wanted, Generate):
+            raise UsageError(f"'{name}' is said beside a whole request; say it in Generate({name}=...)")
+        if name not in (known := [field.name for field in fields(Generate)]):
+            raise UsageError(f"Generate has no '{name}'{nearest(name, known)}")
+    request = (
+        wanted
+        if isinstance(wanted, Generate)
+        else Generate(prompt=wanted, count=count, seed=seed, **settings)
+    )
     system = load(model, precision=precision, device=device)
     with Bar("generating", Talk(quiet=quiet)) as bar:
         source = Source.of(folder_of(model), os.fspath(model))

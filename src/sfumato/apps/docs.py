@@ -245,7 +245,7 @@ def _commands() -> str:
     """All verbs, with an example each."""
     lines = [_line("command", "what it does", "for example"), "|---|---|---|"]
     for name, verb in VERBS.items():
-        example = re.search(r"Example: (.*)", module_of(name).Options.__doc__)
+        example = re.search(r"Examples?:\s+(.*)", module_of(name).Options.__doc__)
         lines.append(_line(f"`{name}`", verb.sentence, f"`{example[1]}`" if example else ""))
     return "\n".join(lines)
 

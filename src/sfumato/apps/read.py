@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from sfumato.apps.ask import Asked, Asking
+from sfumato.apps.ask import Asked, Asking, Choosing
 from sfumato.apps.bar import duration
 from sfumato.apps.talk import counted, table
 from sfumato.errors import DataError, UsageError
@@ -21,6 +21,7 @@ from sfumato.errors import DataError, UsageError
 if TYPE_CHECKING:
     from sfumato.apps.given import Given
     from sfumato.apps.pages import Ask, Page
+    from sfumato.core.system import System
 
 COLUMNS = ("file", "line", "word", "text", "confidence", "left", "top", "right", "bottom")
 
@@ -45,6 +46,10 @@ class Options(Asking):
     """A file for a table of all words with their places."""
     draw: bool = False
     """Also write each picture with boxes and words drawn into it, into --out."""
+
+    def load(self, name: str | Path) -> System[Any]:
+        """As ``Asking.load``; without --draw nothing is written, and no place is needed."""
+        return super().load(name) if self.draw else Choosing.load(self, name)
 
 
 def main(options: Options) -> int:
