@@ -19,7 +19,7 @@ from sfumato.registry import SYSTEMS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text()
-UNDRAWN = {"adm", "dfgan", "projected", "stackgan"}
+UNDRAWN = {"stackgan"}
 """Systems whose pictures wait for a run, since none of them comes along."""
 CHEAP = ("list", "describe", "cite", "doctor")
 
