@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from sfumato.apps.export import check_free
 from sfumato.apps.talk import Common
 from sfumato.errors import DataError, UsageError
 
@@ -45,10 +46,7 @@ class Options(Common):
 
 def main(options: Options) -> int:
     """Read, write, print the folder."""
-    if options.out.exists() and not options.out.is_dir():
-        raise UsageError(f"'{options.out}' is there already; choose another name")
-    if options.out.is_dir() and any(options.out.iterdir()):
-        raise UsageError(f"'{options.out}' is not empty; convert into a new folder")
+    check_free(options.out, "convert")
     if not options.file.is_file():
         raise UsageError(f"There is no file '{options.file}'; give a .safetensors or a .ckpt file")
     if options.file.suffix not in (".safetensors", *TRUSTED):

@@ -42,13 +42,18 @@ class Options(Common):
     """A folder that does not exist yet, or is empty; or a file, FILE.onnx or FILE.safetensors."""
 
 
+def check_free(out: Path, verb: str, *, file: bool = False) -> None:
+    """Raise ``UsageError`` if a file, or in a folder anything, would be written over."""
+    if out.exists() and (file or not out.is_dir()):
+        raise UsageError(f"'{out}' is there already; choose another name")
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"'{out}' is not empty; {verb} into a new folder")
+
+
 def main(options: Options) -> int:
     """Load in fp32, write, print the folder or the file."""
     one = options.out.suffix in (ONNX, SAFE)
-    if options.out.exists() and (one or not options.out.is_dir()):
-        raise UsageError(f"'{options.out}' is there already; choose another name")
-    if options.out.is_dir() and any(options.out.iterdir()):
-        raise UsageError(f"'{options.out}' is not empty; export into a new folder")
+    check_free(options.out, "export", file=one)
 
     from sfumato.apps.load import load
 

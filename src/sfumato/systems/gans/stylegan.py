@@ -356,9 +356,8 @@ StyleGAN.presets = {
     "laptop": replace(
         _FACES,
         config=StyleGANConfig(
-            StyleConfig(
-                noise=False
-            ),  # Faces that are drawn leave nothing to chance: noise would stay as grain.
+            # Faces that are drawn leave nothing to chance: noise would stay as grain.
+            StyleConfig(noise=False),
             r1=5.0,
             r1_every=4,
             path_every=0,
