@@ -22,7 +22,8 @@ from sfumato import config as plain
 from sfumato.apps import facts as told
 from sfumato.apps.load import load
 from sfumato.apps.settings import leaves, override
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import (
     Branch,
     Caption,

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
 
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.system import OptimConfig, TrainConfig
 from sfumato.core.trainer import Trainer
 from sfumato.data.dataset import Facts

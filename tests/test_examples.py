@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from sfumato import config
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.data.shapes import VOCABULARY
 from sfumato.nn.autoencoder import AutoencoderConfig
 from sfumato.nn.transformer import DiTConfig, WordsConfig

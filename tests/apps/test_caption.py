@@ -12,8 +12,9 @@ from sfumato import config as plain
 from sfumato.apps.cli import main
 from sfumato.apps.generate import longer
 from sfumato.apps.load import load
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
 from sfumato.core.generate import Generate
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import Caption
 from sfumato.data import open_data
 from sfumato.data.shapes.expansion import expanded

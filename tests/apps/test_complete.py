@@ -9,7 +9,8 @@ from PIL import Image
 import sfumato
 from sfumato import config as plain
 from sfumato.apps.cli import main
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import Complete
 from sfumato.images import read_settings, save_png, to_levels, to_pil
 from sfumato.nn.autoencoder import AutoencoderConfig

@@ -16,7 +16,8 @@ from sfumato import config
 from sfumato.apps import footage
 from sfumato.apps.cli import main
 from sfumato.apps.footage import change, is_video
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.errors import DataError
 from sfumato.images import save_png, to_pil
 from sfumato.nn.image_transform import ImageTransformConfig

@@ -10,7 +10,8 @@ import torch
 
 from sfumato import config as plain
 from sfumato.apps.cli import main
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.images import open_image, read_settings, save_png, to_pil, to_tensor
 from tests.systems.test_latent_tasks import IMAGES, MASK, tiny
 

@@ -13,7 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from sfumato import config
 from sfumato.apps.cli import main
 from sfumato.apps.export import write_onnx
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import Stylize
 from sfumato.errors import MissingExtraError
 from sfumato.nn.image_transform import ImageTransformConfig

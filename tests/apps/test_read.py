@@ -17,7 +17,8 @@ from sfumato import config as plain
 from sfumato.apps.cli import main
 from sfumato.apps.load import load
 from sfumato.apps.pages import Ask, drawn, read_page
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import Read, Text
 from sfumato.data import open_data
 from sfumato.data.words import Words

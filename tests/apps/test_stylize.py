@@ -15,7 +15,8 @@ from sfumato.apps import facts
 from sfumato.apps.cli import main
 from sfumato.apps.preview import previewing
 from sfumato.apps.verbs import module_of
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import Dream, Progress, Stylize
 from sfumato.data.textures import paint
 from sfumato.errors import UsageError

@@ -63,6 +63,18 @@ def test_going_on_with_a_finished_run_keeps_its_card(run, tmp_path):
     assert f"sfumato generate --model '{own}'\n" in (own / "README.md").read_text()
 
 
+def test_a_finished_run_goes_on_to_more_steps(run, tmp_path, capsys):
+    own = shutil.copytree(run, tmp_path / "longer")
+    assert main(["train", "--resume", "--out", str(own), "--steps", "4"]) == 0
+    assert "continuing, not bit-exact: steps 2 -> 4" in capsys.readouterr().err
+    assert RunFolder.open(own).newest().step == RunFolder.open(own).recipe.train.steps == 4
+    assert "--steps 4 " in (own / "README.md").read_text()
+    assert main(["verify", str(own), "--json"]) == 0
+    assert main(["train", "--resume", "--out", str(own), "--steps", "3"]) == 2
+    assert "has taken 4 steps already; give more than that" in capsys.readouterr().err
+    assert RunFolder.open(own).recipe.train.steps == 4
+
+
 def test_the_plan_comes_first(tmp_path, capsys):
     out = str(tmp_path / "run")
     args = [
@@ -214,8 +226,8 @@ def test_as_a_function_it_returns_the_system(tmp_path):
         UsageError, match="already holds a run; go on with resume=True, or choose another out"
     ):
         sfumato.train("ddpm", "digits", out=tmp_path / "a", steps=3)
-    with pytest.raises(UsageError, match="keeps its own settings; leave out steps"):
-        sfumato.train(out=tmp_path / "a", steps=3, resume=True)
+    with pytest.raises(UsageError, match="keeps its own settings; leave out batch"):
+        sfumato.train(out=tmp_path / "a", batch=3, resume=True)
     with pytest.raises(UsageError, match="A setting of train ddpm digits has a value that it cannot have"):
         sfumato.train("ddpm", "digits", out=tmp_path / "b", settings={"network.widths": "x"})
 

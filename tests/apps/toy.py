@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sfumato import config as plain
 from sfumato.apps.cli import main
 from sfumato.core import latent
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.request import (
     Edit,
     Event,

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.system import TrainConfig
 from sfumato.errors import BusyError, DataError, StorageError, UsageError
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.system import System, TrainConfig
 from sfumato.core.trainer import Report, Trainer
 from tests.core.games import Game, Points, Regressor

@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sfumato.core.checkpoint import Recipe, RunFolder
+from sfumato.core.checkpoint import RunFolder
 from sfumato.core.loader import Batches
 from sfumato.core.optim import optimiser_of
 from sfumato.core.parallel import Ranks
+from sfumato.core.recipe import Recipe
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, TrainConfig
 from sfumato.core.trainer import Report, Trainer

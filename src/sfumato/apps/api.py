@@ -120,21 +120,22 @@ def train(
     What is None is the preset's: ``steps``, ``batch``, ``size`` (of the pictures, in pixels) and ``base``, a
     finished run, or a model that comes along, to build on.
     ``settings`` are the system's own, by the names of the command line: ``{"network.channels": 64}``.
+    ``resume`` goes on with the run in ``out``, which keeps its settings; ``steps`` then says how far.
     """
     devices.setup()
-    given = {"steps": steps, "batch": batch, "seed": seed}
     if resume:
-        new_only: dict[str, Any] = {"system": system or None, "preset": preset or None, **given}
-        new_only |= {"data": data, "size": size, "base": base, "settings": settings}
+        new_only: dict[str, Any] = {"system": system or None, "preset": preset or None, "data": data}
+        new_only |= {"batch": batch, "size": size, "seed": seed, "base": base, "settings": settings}
         if wrong := [name for name, value in new_only.items() if value is not None]:
             raise UsageError(f"A resumed run keeps its own settings; leave out {wrong[0]}")
-        plan = plans.resumed(Path(out))
+        plan = plans.resumed(Path(out), steps=steps)
     elif (Path(out) / "config.json").exists():
         raise UsageError(f"'{out}' already holds a run; go on with resume=True, or choose another out")
     else:
         words: list[str] = []
         for name, value in (settings or {}).items():
             words += _typed(name, value)
+        given = {"steps": steps, "batch": batch, "seed": seed}
         train = {name: value for name, value in given.items() if value is not None}
         where = None if data is None else os.fspath(data)
         below = None if base is None else Path(base)

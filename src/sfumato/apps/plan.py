@@ -14,7 +14,8 @@ import torch
 from sfumato import config as plain
 from sfumato.apps.load import folder_of, load
 from sfumato.apps.settings import override
-from sfumato.core.checkpoint import KEEP, Recipe, RunFolder
+from sfumato.core.checkpoint import KEEP, RunFolder
+from sfumato.core.recipe import Recipe
 from sfumato.core.rng import mix
 from sfumato.core.system import Preset, System, TrainConfig
 from sfumato.data import is_registered, open_data, with_settings
@@ -205,9 +206,15 @@ def _whole(font: str) -> str:
     return f"{path.resolve()}{mark}{face}" if path.is_file() else font
 
 
-def resumed(out: Path, max_bad: float | None = None) -> Plan:
-    """The plan of a run that was begun before."""
-    recipe = RunFolder.open(out).recipe
+def resumed(out: Path, max_bad: float | None = None, steps: int | None = None) -> Plan:
+    """The plan of a run that was begun before; with ``steps``, to go on to another end than it had."""
+    folder = RunFolder.open(out)
+    recipe = folder.recipe
+    if steps is not None:
+        newest = folder.newest()
+        if newest is not None and newest.step > steps:
+            raise UsageError(f"'{out}' has taken {newest.step:,} steps already; give more than that")
+        recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, steps=steps))
     kind: type[System[Any]] = find(recipe.system, SYSTEMS, "system")
     config: Any = plain.from_dict(kind.Config, recipe.config)
     opened = open_data(recipe.data, size=recipe.size, needs=kind.needs, max_bad=max_bad)

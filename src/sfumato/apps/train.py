@@ -56,9 +56,9 @@ class Options(Common):
     out: Path | None = None
     """The run folder; by default runs/SYSTEM-PRESET."""
     resume: bool = False
-    """Go on with the run in --out, bit for bit as if it had not stopped."""
+    """Go on with the run in --out, bit for bit as if it had not stopped; with --steps, to another end."""
     steps: int | None = None
-    """How many steps; by default the preset's."""
+    """How many steps in all; by default the preset's."""
     batch: int | None = None
     """Pictures a step, over all processes and accumulated parts."""
     accumulate: int | None = None
@@ -105,8 +105,9 @@ class Skipping(Protocol):
 
 TRAIN_FIELDS = ("steps", "batch", "accumulate", "seed", "precision", "save_every", "log_every")
 FONT_FIELDS = ("source", "target", "characters")
-NEW_ONLY = (*TRAIN_FIELDS, *FONT_FIELDS, "system", "preset", "data", "size", "base", "base_steps", "settings")
-"""Options that a resumed run does not take: its own count."""
+NEW_FIELDS = ("system", "preset", "data", "size", "base", "base_steps", "settings")
+NEW_ONLY = (*(name for name in TRAIN_FIELDS if name != "steps"), *FONT_FIELDS, *NEW_FIELDS)
+"""Options that a resumed run does not take: its own count. How far it goes may change."""
 
 
 def main(options: Options) -> int:
@@ -121,7 +122,7 @@ def main(options: Options) -> int:
     device.setup()
     max_bad = None if options.max_bad is None else share(options.max_bad)
     if options.resume and options.out is not None:
-        plan = plans.resumed(options.out, max_bad)
+        plan = plans.resumed(options.out, max_bad, options.steps)
     else:
         data, preset = options.data, options.preset
         if options.target:
@@ -245,6 +246,8 @@ class Training:
         if self.first:
             folder = RunFolder.create(plan.out, plan.recipe) if fresh else RunFolder.open(plan.out)
             folder.lock()
+            if folder.recipe.train.steps != plan.train.steps:
+                folder.amend(plan.recipe)
         try:
             return self._carry_out(plan, folder)
         except BaseException:

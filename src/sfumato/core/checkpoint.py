@@ -12,8 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,37 +21,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sfumato.config import from_dict, to_dict
 from sfumato.core import durable
 from sfumato.core.durable import fault
-from sfumato.core.system import TrainConfig
+from sfumato.core.recipe import FORMAT, Recipe
 from sfumato.errors import DataError, StorageError, UsageError
 
-FORMAT = 1
 KEEP = 2
 """Checkpoints that stay."""
 MARGIN = 1.2
 """Free space asked for, in sizes of the last checkpoint."""
 DIGEST = "tensors_sha256"
 """The only entry in the model file's metadata: safetensors writes several in random order."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a run folder is a run of: enough to build the system and to go on training it."""
-
-    system: str
-    """Its name in the registry."""
-    config: Mapping[str, Any]
-    """The system's configuration as plain values (``config.to_dict``)."""
-    train: TrainConfig = TrainConfig()
-    data: str = ""
-    """A registered dataset or a folder of pictures."""
-    size: int = 0
-    """Height and width of the pictures, in pixels."""
-    preset: str = ""
-    base: Mapping[str, Any] | None = None
-    """``{"path", "sha256"}`` of the model it builds on."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +82,7 @@ class RunFolder:
         if (folder.path / "config.json").exists():
             folder.unlock()
             raise UsageError(f"'{path}' already holds a run; resume it, or choose another folder.")
-        head = {"format": FORMAT, "sfumato": version("sfumato")}
-        durable.write_json(
-            folder.path / "config.json", head | asdict(recipe) | {"train": to_dict(recipe.train)}
-        )
+        recipe.write(folder.path / "config.json")
         return folder
 
     @classmethod
@@ -120,19 +96,11 @@ class RunFolder:
     @property
     def recipe(self) -> Recipe:
         """What config.json says."""
-        path = self.path / "config.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            number = found.pop("format")
-        except (ValueError, KeyError, AttributeError) as error:
-            raise DataError(f"{path} cannot be read: {error!r}. Restore it from a copy.") from error
-        if number != FORMAT:
-            raise DataError(
-                f"{path} has format {number}, this sfumato reads {FORMAT}; use a matching version."
-            )
-        train = from_dict(TrainConfig, found.pop("train"), "train.")
-        fields = {key: found[key] for key in Recipe.__dataclass_fields__.keys() & found.keys()}
-        return Recipe(**fields, train=train)
+        return Recipe.read(self.path / "config.json")
+
+    def amend(self, recipe: Recipe) -> None:
+        """From now on it is a run of ``recipe``."""
+        recipe.write(self.path / "config.json")
 
     # --- one trainer at a time -------------------------------------------------------------------
 
