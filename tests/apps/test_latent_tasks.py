@@ -96,6 +96,9 @@ def test_edit_paints_inside_the_mask_alone(runs, tmp_path, capsys):
     changed = (made - to_tensor(open_image(picture))).abs().amax(0) > 0
     assert not (changed & (MASK[0, 0, :, 8:32] == 0)).any()
     assert changed.any()
+    save_png(to_pil(-torch.ones(3, 24, 24)), mask)
+    assert main([*command, "--model", str(runs / "inpainting"), "--out", str(tmp_path / "dark")]) == 2
+    assert "mask.png is dark everywhere, so nothing would be painted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("verb", "name", "side"), [("translate", "semantic", 24), ("upscale", "ldmsr", 96)])

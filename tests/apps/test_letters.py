@@ -127,7 +127,7 @@ def test_a_run_from_files_writes_what_its_source_has(files, font, tmp_path, caps
         (
             ["letters", "a", "--font", "bolt", "--model", "PENS"],
             2,
-            "Unknown label 'bolt'; did you mean 'bold'",
+            "Unknown font 'bolt'; did you mean 'bold'",
         ),
         (["letters", "a", "--source", "x.ttf", "--model", "PENS"], 65, "There is no font file 'x.ttf'"),
         (["letters", "a", "--source", __file__, "--model", "PENS"], 65, "cannot be read as a font"),

@@ -254,8 +254,8 @@ def test_other_bases_are_refused():
 def test_what_it_cannot_draw_is_refused():
     system = built()
     for how, message in (
-        ({"font": "fatt"}, "Unknown label 'fatt'; did you mean 'fat'"),
-        ({"font": 3}, "Label 3 is out of range; this model knows 0 to 2"),
+        ({"font": "fatt"}, "Unknown font 'fatt'; did you mean 'fat'"),
+        ({"font": 3}, "Font 3 is out of range; this model knows 0 to 2"),
         ({"font": ()}, "font is an empty tuple; give at least one"),
         ({"towards": 1, "share": 1.5}, "The share of the second font is between 0 and 1, got 1.5"),
     ):

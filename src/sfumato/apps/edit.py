@@ -91,12 +91,18 @@ def main(options: Options) -> int:
 
 
 def where_white(path: Path, like: Tensor) -> Tensor:
-    """A mask from a file: 1 where it is lighter than middle grey, at the size of the pictures."""
+    """A mask from a file: 1 where it is lighter than middle grey, at the size of the pictures. ``UsageError``
+    if that is nowhere."""
     from sfumato import images
 
     height, width = like.shape[2:]
     grey = images.to_tensor(images.fit(images.open_image(path), height, width), 1)
-    return (grey >= 0).float()[None]
+    mask = (grey >= 0).float()[None]
+    if not mask.any():
+        raise UsageError(
+            f"The mask {path} is dark everywhere, so nothing would be painted; it says in white where"
+        )
+    return mask
 
 
 def new(asked: Asked, options: Options) -> Pictures:

@@ -205,7 +205,7 @@ class Zi2Zi(System[Letters]):
         given = font if isinstance(font, tuple) else (font,)
         if not given:
             raise UsageError("font is an empty tuple; give at least one.")
-        numbers = tuple(number_of(name, self.config.fonts) for name in given)
+        numbers = tuple(number_of(name, self.config.fonts, "font") for name in given)
         return self._weights(torch.tensor(in_turn(numbers, rows)))
 
     def adopt(self, base: System[Any]) -> None:
