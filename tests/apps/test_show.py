@@ -109,6 +109,11 @@ def test_evaluate_writes_table_json_page_and_card(run, tmp_path, capsys):
     assert "| Accuracy of labels |" in (own / "README.md").read_text()
 
 
+def test_too_few_pictures_are_told_before_they_are_made(run, tmp_path, capsys):
+    assert main(["evaluate", str(run), "--count", "5", "--out", str(tmp_path / "report")]) == 2
+    assert "5 pictures would say too little; give --count 10 or more" in capsys.readouterr().err
+
+
 def test_export_refuses_a_folder_in_use(run, tmp_path, capsys):
     (tmp_path / "file").write_text("x")
     assert main(["export", str(run), str(tmp_path)]) == 2

@@ -53,7 +53,8 @@ class Options(Common):
     count: int = 600
     """Pictures to generate; figures of different counts do not compare."""
     out: Path | None = None
-    """Where the report goes; by default the folder evaluation inside the run."""
+    """Where the report goes; by default the folder evaluation inside the run; of a model that comes along,
+    evaluation/NAME here."""
     seed: int = SEED
     """The first picture's seed."""
     steps: int | None = None
@@ -166,8 +167,12 @@ def _seen(
     from sfumato.apps.trial import Targets
     from sfumato.core.generate import Generate
     from sfumato.metrics import page
-    from sfumato.metrics.report import evaluate
+    from sfumato.metrics.report import FEWEST, evaluate
 
+    if options.count < FEWEST:
+        raise UsageError(
+            f"{counted(options.count, 'picture')} would say too little; give --count {FEWEST} or more"
+        )
     talk, fresh, start = options.talk, train if held is None else held, time.monotonic()
     tried = _tried(system, fresh, options)
     if tried is None or Generate in system.tasks:

@@ -11,9 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import relu, silu
 
+from sfumato.errors import UsageError
 from sfumato.nn.attention import attention
 from sfumato.nn.condition import Condition
 from sfumato.nn.embed import Embedder, sinusoidal
+
+FARTHEST = 100.0
+"""Captions are short: here RoFormer has 10,000, with which most numbers would hardly turn."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class WordsConfig:
     width: int = 128
     depth: int = 2
     heads: int = 4
+    rotary: bool = False
+    """Whether words see from the start how far they are from each other, by turned queries and keys."""
 
 
 class Words(nn.Module):
@@ -140,6 +146,10 @@ class Words(nn.Module):
     def __init__(self, config: WordsConfig):
         super().__init__()
         self.config = config
+        if config.rotary and config.width // config.heads % 2:
+            raise UsageError(
+                f"Rotary heads have an even width, got {config.width // config.heads}; change width or heads."
+            )
         self.embedding = nn.Embedding(len(config.vocabulary) + 2, config.width)
         self.position = nn.Parameter(torch.randn(config.length, config.width) * 0.02)
         self.blocks = nn.ModuleList(ReadingBlock(config.width, config.heads) for _ in range(config.depth))
@@ -148,8 +158,10 @@ class Words(nn.Module):
     def forward(self, ids: Int[Tensor, "b l"]) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b d"]]:
         """One vector a place, and their mean over the places that hold a word."""
         x = (self.embedding(ids) + self.position).to(computing_dtype(self.embedding.weight))
+        c = self.config
+        turns = _turns(c.length, c.width // c.heads // 2).to(x) if c.rotary else None
         for block in self.blocks:
-            x = block(x)
+            x = block(x, turns)
         x = normalised(x)
         held = (ids > 0)[..., None].to(x)
         return x, (x * held).sum(1) / held.sum(1).clamp(min=1)
@@ -166,10 +178,23 @@ class ReadingBlock(nn.Module):
         self.feed = nn.Linear(width, 4 * width)
         self.back = nn.Linear(4 * width, width)
 
-    def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+    def forward(
+        self, x: Float[Tensor, "b l d"], turns: Float[Tensor, "2 l f"] | None = None
+    ) -> Float[Tensor, "b l d"]:
+        """``turns`` are the cosines and sines by which the queries and keys of every place are turned."""
         q, k, v = split_heads(self.to_qkv(normalised(x)), 3, self.heads)
-        x = x + self.to_out(attention(normalised(q), normalised(k), v).transpose(1, 2).flatten(2))
+        q, k = normalised(q), normalised(k)
+        if turns is not None:
+            q, k = turned(q, turns), turned(k, turns)
+        x = x + self.to_out(attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.back(relu(self.feed(normalised(x))).square())
+
+
+def turned(x: Float[Tensor, "b h l d"], turns: Float[Tensor, "2 l f"]) -> Float[Tensor, "b h l d"]:
+    """Numbers k and k + d/2 of each token as a point in the plane, turned by the angle of its place, so that
+    products of tokens depend on their distance (Su et al. 2021, RoFormer, arXiv 2104.09864, eq. 34)."""
+    (cosine, sine), (a, b) = turns, x.chunk(2, -1)
+    return torch.cat([a * cosine - b * sine, a * sine + b * cosine], -1)
 
 
 def split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
@@ -197,6 +222,14 @@ def _zeroed(layer: nn.Linear) -> nn.Linear:
 
 def _patches(x: Tensor, p: int) -> Tensor:
     return x.unflatten(3, (-1, p)).unflatten(2, (-1, p)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _turns(length: int, frequencies: int) -> Float[Tensor, "2 l f"]:
+    """Cosines and sines of every place; the slowest turn takes ``FARTHEST`` times as long as the fastest."""
+    frequency = torch.exp(-math.log(FARTHEST) * torch.arange(frequencies) / frequencies)
+    angles = torch.arange(length)[:, None] * frequency
+    return torch.stack([angles.cos(), angles.sin()])
 
 
 @functools.lru_cache(maxsize=8)

@@ -49,6 +49,7 @@ class Inpainting(LatentDiffusion):
 _LAPTOP = Preset(
     InpaintingConfig(
         network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+        text=WordsConfig(rotary=True),
         process=Process(Karras(mean=0.3, std=1.2)),
         drop=0.3,
         optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6),

@@ -144,9 +144,9 @@ class LatentDiffusion(System[Request], abc.ABC):
             if untold(mine.config) == untold(theirs.config):
                 mine.load_state_dict(widened(theirs.state_dict(), mine.state_dict()))
                 self.scaled = True
-            text, other = self.text.state_dict(), base.text.state_dict()
-            if shapes(text) == shapes(other):
-                self.text.load_state_dict(other)
+            told, learned = (getattr(tower, "config", None) for tower in (self.text, base.text))
+            if told == learned:
+                self.text.load_state_dict(base.text.state_dict())
             return
         if not isinstance(base, kl.KL) or base.config.network != stage:
             raise DataError(
@@ -293,11 +293,6 @@ def untold(config: DiTConfig | UNetConfig) -> DiTConfig | UNetConfig:
     if isinstance(config, DiTConfig):
         return replace(config, beside=0, tokens=0, vector=0)
     return replace(config, in_channels=0)
-
-
-def shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
-    """Of each tensor."""
-    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def widened(theirs: dict[str, Tensor], mine: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -233,7 +233,11 @@ def _beside(config: LDMConfig) -> Beside:
 
 _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
 _LAPTOP = Preset(
-    LDMConfig(network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0), optim=_MUON),
+    LDMConfig(
+        network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+        text=WordsConfig(rotary=True),
+        optim=_MUON,
+    ),
     data="folder",
     size=64,
     train=TrainConfig(steps=9000, batch=32, ema=0.999),
