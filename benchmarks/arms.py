@@ -53,6 +53,8 @@ class Arm:
     lr: float = PRESET.config.optim.lr
     mean: float | None = None
     """Of ln sigma in training; none means the preset's."""
+    rotary: bool = True
+    """Whether the text tower sees how far words are apart."""
 
     @property
     def precision(self) -> Precision:
@@ -61,6 +63,7 @@ class Arm:
 
 ARMS = {
     "ours": Arm("DiT, Muon"),
+    "plain-words": Arm("DiT, Muon, words with learned places alone", rotary=False),
     "dit-adamw": Arm("DiT, AdamW", optim="adamw", lr=1e-3),
     "unet-muon": Arm("our U-Net, Muon", "unet"),
     "unet-adamw": Arm("our U-Net, AdamW", "unet", "adamw", 1e-3),
@@ -185,7 +188,10 @@ def built(args: Args, arm: Arm) -> LDM:
     if arm.mean is not None:
         process = Process(Karras(mean=arm.mean, std=process.schedule.std))
     network: DiTConfig | UNetConfig = PRESET.config.network if arm.network == "dit" else UNET
-    config = replace(PRESET.config, first_stage=stage.config, optim=optim, process=process, network=network)
+    text = replace(PRESET.config.text, rotary=arm.rotary)
+    config = replace(
+        PRESET.config, first_stage=stage.config, optim=optim, process=process, network=network, text=text
+    )
     system = LDM(LDM.fit(config, training_data(args).facts))
     system.first_stage.load_state_dict(stage.state_dict())
     if arm.network == "diffusers":
