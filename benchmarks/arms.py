@@ -51,8 +51,8 @@ class Arm:
     network: Literal["dit", "unet", "diffusers"] = "dit"
     optim: Literal["muon", "adamw"] = "muon"
     lr: float = PRESET.config.optim.lr
-    mean: float | None = None
-    """Of ln sigma in training; none means the preset's."""
+    mean: float = 1.2
+    """Of ln sigma in training, from beginning to end: steps take arms different times, so none settles."""
     rotary: bool = True
     """Whether the text tower sees how far words are apart."""
 
@@ -184,14 +184,11 @@ def built(args: Args, arm: Arm) -> LDM:
     """An untrained system of this arm around the first stage."""
     stage = first_stage(args)
     optim = replace(PRESET.config.optim, kind=arm.optim, lr=args.lr or arm.lr, decay=0.0)
-    process = PRESET.config.process
-    if arm.mean is not None:
-        process = Process(Karras(mean=arm.mean, std=process.schedule.std))
+    process = Process(Karras(mean=arm.mean, std=1.2))
     network: DiTConfig | UNetConfig = PRESET.config.network if arm.network == "dit" else UNET
     text = replace(PRESET.config.text, rotary=arm.rotary)
-    config = replace(
-        PRESET.config, first_stage=stage.config, optim=optim, process=process, network=network, text=text
-    )
+    changed = {"first_stage": stage.config, "optim": optim, "process": process, "settling": 0}
+    config = replace(PRESET.config, network=network, text=text, **changed)
     system = LDM(LDM.fit(config, training_data(args).facts))
     system.first_stage.load_state_dict(stage.state_dict())
     if arm.network == "diffusers":

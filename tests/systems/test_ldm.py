@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfumato.core.process import Karras, LinearBetas, Process
 from sfumato.core.request import Generate, Images
 from sfumato.core.rng import Rng
 from sfumato.core.system import Batch
@@ -162,6 +163,25 @@ def test_captions_are_withheld_at_the_declared_rate(drop):
     withheld = (given[0] == 0).all(1)
     assert torch.equal(given[0][~withheld], ids[~withheld])
     assert abs(withheld.float().mean().item() - drop) <= 3 * (drop * (1 - drop) / n) ** 0.5
+
+
+@pytest.mark.parametrize(("step", "centre"), [(0, 1.5), (25, 1.25), (100, 0.5), (900, 0.5)])
+def test_the_noise_settles(step, centre, monkeypatch):
+    process, n = Process(Karras(mean=1.5, std=0.8)), 400
+    system = tiny(replace(CONFIG, process=process, settled=0.5, settling=100))
+    ids = system.reader.tokenizers[0].encode(["a red circle"] * n)[0]
+    latent, drawn = torch.zeros(n, 3, 2, 2), []
+    monkeypatch.setattr(system.denoiser, "loss", lambda z, t, *_: drawn.append(t) or z.new_zeros(()))
+    batch = Batch({"mean": latent, "std": latent, "ids": ids}, Rng.training(0, step, range(n)))
+    list(system.losses(batch, step))
+    noise = process.schedule.sigma(drawn[0]).log()
+    assert noise.mean().item() == pytest.approx(centre, abs=3 * 0.8 / n**0.5)
+    assert noise.std().item() == pytest.approx(0.8, abs=0.1)
+
+
+def test_noise_without_a_centre_cannot_settle():
+    with pytest.raises(UsageError, match="has a centre that can settle"):
+        LDM(replace(CONFIG, process=Process(LinearBetas()), settling=5))
 
 
 # --- sizes -------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sfumato.compat.schedulers import Walk
 from sfumato.core import guidance, solvers
 from sfumato.core.denoiser import Denoiser, Predicts
-from sfumato.core.process import Karras, Process, Spacing
+from sfumato.core.process import Karras, Process, Schedule, Spacing
 from sfumato.core.request import Event, Generate, Images, Progress, Request
 from sfumato.core.rng import Rng
 from sfumato.core.serving import in_parts
@@ -53,6 +53,11 @@ class LatentConfig:
     first_stage: AutoencoderConfig = kl.SMALL
     network: DiTConfig | UNetConfig = DiTConfig()
     process: Process = Process(Karras(mean=1.2, std=1.2))
+    settled: float = 0.0
+    """Where the centre of ln sigma in training ends, if it moves: much noise teaches what stands where,
+    little what it looks like."""
+    settling: int = 0
+    """Steps over which it moves there, from where ``process`` has it; 0 means that it stays."""
     predicts: Predicts = "edm"
     drop: float = 0.1
     """Share of what is read that is withheld in training, so that guidance has something to guide away
@@ -101,6 +106,8 @@ class LatentDiffusion(System[Request], abc.ABC):
     def __init__(self, config: LatentConfig, reader: Reads, beside: Beside, pooled: int, tokens: int):
         """``pooled`` and ``tokens`` are the widths of what the reader makes of a text, and of its parts."""
         super().__init__()
+        if config.settling and not isinstance(config.process.schedule, Karras):
+            raise UsageError("Only the noise of Karras has a centre that can settle; set settling to 0.")
         self.config, self.reader = config, reader
         latents = config.first_stage.latent_channels
         self.first_stage = Autoencoder(config.first_stage).requires_grad_(False)
@@ -188,8 +195,17 @@ class LatentDiffusion(System[Request], abc.ABC):
         cond = replace(
             read, spatial=shown.spatial, vector=read.vector if shown.vector is None else shown.vector
         )
-        t = self.config.process.schedule.times(rng)
+        t = self._noises(step).times(rng)
         yield Loss.sum("denoiser", mse=self.denoiser.loss(z, t, cond, rng))
+
+    def _noises(self, step: int) -> Schedule:
+        """The schedule whose training times are drawn at a step."""
+        c, schedule = self.config, self.config.process.schedule
+        if not c.settling:
+            return schedule
+        assert isinstance(schedule, Karras)
+        share = min(1.0, step / c.settling)
+        return replace(schedule, mean=schedule.mean + share * (c.settled - schedule.mean))
 
     def run(self, request: Request) -> Iterator[Event]:
         """New pictures, or others in place of given ones."""

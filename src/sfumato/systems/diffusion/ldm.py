@@ -25,7 +25,7 @@ from sfumato.compat.stable_diffusion import Beside as Named
 from sfumato.core import guidance, solvers
 from sfumato.core.additions import Additions
 from sfumato.core.durable import write_tensors
-from sfumato.core.process import Process
+from sfumato.core.process import Karras, Process
 from sfumato.core.request import Generate, Request, Vary
 from sfumato.core.steps import Denoise, Solver
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
@@ -235,6 +235,9 @@ _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, 
 _LAPTOP = Preset(
     LDMConfig(
         network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+        process=Process(Karras(mean=1.6, std=1.2)),
+        settled=0.4,
+        settling=9000,
         text=WordsConfig(rotary=True),
         optim=_MUON,
     ),
