@@ -98,7 +98,11 @@ SMALL = AutoencoderConfig(widths=(64,), blocks=2, groups=8, patch=4, attention=F
 
 KL.presets = {
     "laptop": Preset(
-        KLConfig(SMALL, optim=OptimConfig(kind="muon", lr=4e-3, betas=(0.9, 0.99), warmup=50, decay=0.4)),
+        KLConfig(
+            SMALL,
+            kl=1e-3,
+            optim=OptimConfig(kind="muon", lr=4e-3, betas=(0.9, 0.99), warmup=50, decay=0.4),
+        ),
         data="shapes",
         size=64,
         train=TrainConfig(steps=4000, batch=16, ema=0.99),
