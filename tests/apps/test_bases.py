@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 import sfumato
@@ -48,3 +50,12 @@ def test_a_run_takes_the_shape_of_the_base_it_is_given_and_its_card_says_how_to_
     system.adopt(plans.load_base(tmp_path / "t5"))
     given = below.network.shared.weight.float()
     assert (system.text.shared.weight - given).abs().max() < 0.02, "up to the half precision of an answer"
+
+
+def test_the_tower_that_reads_is_the_base_s(tmp_path):
+    base = sfumato.load("shapes")
+    plan = plans.new("inpainting", "laptop", tmp_path / "run", base=Path("shapes"))
+    assert plan.config.text == base.config.text
+    system = plan.build()
+    system.adopt(base)
+    assert system.text.embedding.weight.equal(base.text.embedding.weight.float())

@@ -31,7 +31,7 @@ from sfumato.device import autocast
 from sfumato.errors import DataError, UsageError
 from sfumato.nn.autoencoder import Autoencoder, AutoencoderConfig
 from sfumato.nn.condition import Condition
-from sfumato.nn.transformer import DiT, DiTConfig
+from sfumato.nn.transformer import DiT, DiTConfig, WordsConfig
 from sfumato.nn.unet import UNet, UNetConfig
 from sfumato.systems.autoencoders import kl
 from sfumato.systems.diffusion.beside import Asked, Beside, Shown
@@ -134,6 +134,14 @@ class LatentDiffusion(System[Request], abc.ABC):
     def players(self) -> dict[str, Player]:
         network = self.denoiser.network
         return {"denoiser": Player((network, self.text), self.config.optim, network.ends)}
+
+    @classmethod
+    def built_on(cls, config: Any, base: System[Any]) -> Any:
+        """With a tower of words like the base's, so that it can be taken over."""
+        mine, theirs = (getattr(c, "text", None) for c in (config, base.config))
+        if isinstance(mine, WordsConfig) and isinstance(theirs, WordsConfig):
+            return replace(config, text=replace(theirs, vocabulary=mine.vocabulary))
+        return config
 
     def adopt(self, base: System[Any]) -> None:
         """Take over a trained first stage; of another latent diffusion also the denoiser, where it has the
