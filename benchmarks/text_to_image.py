@@ -87,7 +87,11 @@ def report(args: Args) -> str:
         if "ours" in curves and name != "ours":
             share = reached(curves["ours"], args.marks, curve[-1])
             told = "never was" if share is None else f"was after {share:.2f} of the time"
-            rows.append(f"as accurate as {name} at its end ({curve[-1]:.3f}), ours {told}")
+            rows.append(
+                f"as accurate as {name} at its end ({curve[-1]:.3f}), ours {told}"
+                if curve[-1]
+                else f"{name} had none right at its end"
+            )
     return "\n".join(rows)
 
 
