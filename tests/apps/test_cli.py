@@ -76,7 +76,7 @@ def test_alone_it_gives_a_tour(capsys):
         (["train", "ddpm", "digits", "--data", "digts"], 2, "did you mean 'digits'?"),
         (["train", "--resume"], 2, "say which with --out RUN"),
         (["train", "ddpm", "--resume", "--out", "x"], 2, "keeps its own settings; leave out '--system'"),
-        (["train", "--resume", "--steps", "9", "--out", "x"], 2, "leave out '--steps'"),
+        (["train", "--resume", "--batch", "9", "--out", "x"], 2, "leave out '--batch'"),
         (["train", "ddpm", "digits", "--steps", "0", "--out", "x"], 2, "steps must be at least 1, got 0"),
         (["train", "ddpm", "digits", "--save-every", "0", "--out", "x"], 2, "save_every must be at least 1"),
         (["train", "ddpm", "digits", "--seed", "-1", "--out", "x"], 2, "seed must be at least 0, got -1"),
