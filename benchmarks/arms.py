@@ -23,7 +23,7 @@ from sfumato.core.durable import sha256
 from sfumato.core.ema import MovingAverage
 from sfumato.core.loader import Batches
 from sfumato.core.optim import optimiser_of
-from sfumato.core.process import Karras, Process
+from sfumato.core.process import Process
 from sfumato.core.request import Generate
 from sfumato.data.dataset import Encoded
 from sfumato.data.shapes import Shapes
@@ -184,7 +184,7 @@ def built(args: Args, arm: Arm) -> LDM:
     """An untrained system of this arm around the first stage."""
     stage = first_stage(args)
     optim = replace(PRESET.config.optim, kind=arm.optim, lr=args.lr or arm.lr, decay=0.0)
-    process = Process(Karras(mean=arm.mean, std=1.2))
+    process = Process(replace(PRESET.config.process.schedule, mean=arm.mean))
     network: DiTConfig | UNetConfig = PRESET.config.network if arm.network == "dit" else UNET
     text = replace(PRESET.config.text, rotary=arm.rotary)
     changed = {"first_stage": stage.config, "optim": optim, "process": process, "settling": 0}

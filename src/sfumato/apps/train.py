@@ -103,10 +103,10 @@ class Skipping(Protocol):
     def unreadable(self) -> tuple[Unreadable, ...]: ...
 
 
-TRAIN_FIELDS = ("steps", "batch", "accumulate", "seed", "precision", "save_every", "log_every")
+KEPT_FIELDS = ("batch", "accumulate", "seed", "precision", "save_every", "log_every")
+TRAIN_FIELDS = ("steps", *KEPT_FIELDS)
 FONT_FIELDS = ("source", "target", "characters")
-NEW_FIELDS = ("system", "preset", "data", "size", "base", "base_steps", "settings")
-NEW_ONLY = (*(name for name in TRAIN_FIELDS if name != "steps"), *FONT_FIELDS, *NEW_FIELDS)
+NEW_ONLY = (*KEPT_FIELDS, *FONT_FIELDS, "system", "preset", "data", "size", "base", "base_steps", "settings")
 """Options that a resumed run does not take: its own count. How far it goes may change."""
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import relu, silu
 from sfumato.errors import UsageError
 from sfumato.nn.attention import attention
 from sfumato.nn.condition import Condition
-from sfumato.nn.embed import Embedder, sinusoidal
+from sfumato.nn.embed import LONGEST, Embedder, sinusoidal
 
 FARTHEST = 100.0
 """Captions are short: here RoFormer has 10,000, with which most numbers would hardly turn."""
@@ -227,16 +227,14 @@ def _patches(x: Tensor, p: int) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _turns(length: int, frequencies: int) -> Float[Tensor, "2 l f"]:
     """Cosines and sines of every place; the slowest turn takes ``FARTHEST`` times as long as the fastest."""
-    frequency = torch.exp(-math.log(FARTHEST) * torch.arange(frequencies) / frequencies)
-    angles = torch.arange(length)[:, None] * frequency
+    angles = _angles(length, frequencies, FARTHEST)
     return torch.stack([angles.cos(), angles.sin()])
 
 
 @functools.lru_cache(maxsize=8)
 def _positions(rows: int, columns: int, width: int) -> Tensor:
     """Sines and cosines of row and column, a quarter of the width each; (1, n, width)."""
-    frequency = torch.exp(-math.log(10000.0) * torch.arange(width // 4) / (width // 4))
-    y, x = (torch.arange(n)[:, None] * frequency for n in (rows, columns))
+    y, x = (_angles(n, width // 4, LONGEST) for n in (rows, columns))
     grid = torch.cat(
         [
             torch.cat([y.sin(), y.cos()], 1)[:, None].expand(-1, columns, -1),
@@ -245,3 +243,9 @@ def _positions(rows: int, columns: int, width: int) -> Tensor:
         -1,
     )
     return grid.flatten(0, 1)[None]
+
+
+def _angles(places: int, frequencies: int, longest: float) -> Float[Tensor, "n f"]:
+    """Of every place at frequencies that fall from 1 towards 1/longest."""
+    frequency = torch.exp(-math.log(longest) * torch.arange(frequencies) / frequencies)
+    return torch.arange(places)[:, None] * frequency

@@ -13,9 +13,9 @@ from sfumato.core.process import Karras, Process
 from sfumato.core.request import Edit, Request
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
 from sfumato.data.dataset import Facts
-from sfumato.nn.transformer import DiTConfig, WordsConfig
+from sfumato.nn.transformer import WordsConfig
 from sfumato.systems.diffusion.beside import Masked
-from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, SMALL_WORDS, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Reader, knowing, widths
 
 
@@ -48,8 +48,8 @@ class Inpainting(LatentDiffusion):
 
 _LAPTOP = Preset(
     InpaintingConfig(
-        network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
-        text=WordsConfig(rotary=True),
+        network=SMALL,
+        text=SMALL_WORDS,
         process=Process(Karras(mean=0.3, std=1.2)),
         drop=0.3,
         optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6),

@@ -38,6 +38,10 @@ from sfumato.systems.diffusion.beside import Asked, Beside, Shown
 from sfumato.systems.diffusion.starts import Given, Latents
 from sfumato.systems.diffusion.words import Heard
 
+SMALL = DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0)
+SMALL_WORDS = WordsConfig(rotary=True)
+"""Denoiser and reader of the laptop presets: of one shape, so that one can build on another."""
+
 Hear = Callable[[Generate, tuple[int, int]], Heard]
 """The conditions of a request for pictures of a height and width."""
 

@@ -24,10 +24,9 @@ from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
 from sfumato.nn.boxes import Boxes, BoxesConfig
 from sfumato.nn.condition import Condition
-from sfumato.nn.transformer import DiTConfig
 from sfumato.systems.diffusion import starts
 from sfumato.systems.diffusion.beside import Asked, Nothing
-from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Heard
 
 
@@ -129,7 +128,7 @@ class LayoutToImage(LatentDiffusion):
 LayoutToImage.presets = {
     "laptop": Preset(
         LayoutConfig(
-            network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+            network=SMALL,
             process=Process(Karras(mean=0.8, std=1.2)),
             optim=OptimConfig(
                 kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6

@@ -37,7 +37,7 @@ from sfumato.nn.layers import circular
 from sfumato.nn.transformer import DiTConfig, WordsConfig
 from sfumato.nn.unet import UNetConfig
 from sfumato.systems.diffusion.beside import Beside, Masked, Nothing, Shown, Small
-from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, SMALL_WORDS, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Heard, Reader, TextConfig, knowing, widths
 
 CELLS_AT_ONCE = 4096
@@ -234,11 +234,11 @@ def _beside(config: LDMConfig) -> Beside:
 _MUON = OptimConfig(kind="muon", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=100, decay=0.3)
 _LAPTOP = Preset(
     LDMConfig(
-        network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+        network=SMALL,
         process=Process(Karras(mean=1.6, std=1.2)),
         settled=0.4,
         settling=9000,
-        text=WordsConfig(rotary=True),
+        text=SMALL_WORDS,
         optim=_MUON,
     ),
     data="folder",

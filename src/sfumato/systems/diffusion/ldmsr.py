@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from sfumato.core.process import Karras, Process
 from sfumato.core.request import Request, Upscale
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
-from sfumato.nn.transformer import DiTConfig
 from sfumato.systems.diffusion.beside import Small
-from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Silent
 
 
@@ -46,7 +45,7 @@ class LDMSR(LatentDiffusion):
 LDMSR.presets = {
     "laptop": Preset(
         LDMSRConfig(
-            network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+            network=SMALL,
             process=Process(Karras(mean=0.0, std=1.2)),
             optim=OptimConfig(
                 kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6

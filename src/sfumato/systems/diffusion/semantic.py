@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from sfumato.core.process import Karras, Process
 from sfumato.core.request import Request, Translate
 from sfumato.core.system import OptimConfig, Preset, TrainConfig
-from sfumato.nn.transformer import DiTConfig
 from sfumato.systems.diffusion.beside import Map
-from sfumato.systems.diffusion.latent import Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Silent
 
 
@@ -50,7 +49,7 @@ class SemanticSynthesis(LatentDiffusion):
 SemanticSynthesis.presets = {
     "laptop": Preset(
         SemanticConfig(
-            network=DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0),
+            network=SMALL,
             process=Process(Karras(mean=0.3, std=1.2)),
             optim=OptimConfig(
                 kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6
