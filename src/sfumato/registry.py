@@ -56,6 +56,7 @@ SYSTEMS = {
 DATASETS = {
     "shapes": "sfumato.data.shapes:Shapes",
     "shapes-in-brief": "sfumato.data.shapes.dataset:in_brief",
+    "shapes-in-full": "sfumato.data.shapes.dataset:in_full",
     "shapes-alone": "sfumato.data.shapes.dataset:alone",
     "one-shape": "sfumato.data.shapes.one:OneShape",
     "corner-shape": "sfumato.data.shapes.corner:CornerShape",

@@ -95,6 +95,11 @@ def in_brief(split: str = "train", size: int = 64, *, length: int | None = None)
     return Shapes(split, size, length=length, levels=IN_BRIEF)
 
 
+def in_full(split: str = "train", size: int = 64, *, length: int | None = None) -> Shapes:
+    """The same scenes, every caption saying all: words and what they stand for are learned fastest from it."""
+    return Shapes(split, size, length=length, levels={"full": 1.0})
+
+
 def alone(split: str = "train", size: int = 64, *, length: int | None = None) -> Shapes:
     """Scenes of one object, three in five, and short captions: there a form is all that tells many apart."""
     return Shapes(split, size, length=length, levels=IN_BRIEF, objects=(1, 1, 1, 2, 3))
