@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sfumato.data import open_data
 from sfumato.data.dataset import Dataset
 from sfumato.data.shapes import (
     HELD_OUT,
@@ -390,6 +391,12 @@ def test_captions_of_the_dataset_are_true_and_mixed():
     assert int(WordTokenizer(data.facts.words, LONGEST).encode(texts).dropped.sum()) == 0
     only = Shapes(levels={"short": 1.0})
     assert only.captions(scenes) == caption(scenes, "short", only.seed)
+
+
+def test_shapes_in_full_are_the_same_pictures_and_leave_nothing_unsaid():
+    data, rows = open_data("shapes-in-full", size=32), torch.arange(50)
+    assert torch.equal(data.batch(rows)["image"], Shapes(size=32).batch(rows)["image"])
+    assert data.batch(rows)["caption"] == caption(Shapes().scenes(rows), "full", Shapes().seed)
 
 
 def test_splits_share_no_scene_and_held_has_held_out_pairs():

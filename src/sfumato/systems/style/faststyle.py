@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sfumato.compat.fast_style import PUBLISHED, read_transformer
 from sfumato.core.perceptual import content_loss, gram, recoloured, style_loss, total_variation
 from sfumato.core.request import Event, Images, Progress, Stylize
+from sfumato.core.rng import Rng
 from sfumato.core.stylize import check, without_search
 from sfumato.core.system import Batch, Loss, OptimConfig, Player, Portable, Preset, System, TrainConfig
 from sfumato.core.tiles import tiles
@@ -56,6 +57,8 @@ class FastStyleConfig:
     """Of the squared errors of Gram matrices (equation 4), as shares of their squares, over all layers."""
     variation_weight: float = 0.0
     """Of squared differences of neighbouring pixels (section 3.2)."""
+    shaken: float = 0.0
+    """Share of pictures whose colours and contrasts are changed by chance in training, where there are few."""
     optim: OptimConfig = OptimConfig(lr=1e-3, clip=0.0)
     whole: int = 2**21
     """Most pixels of a picture that is painted whole; a larger one is painted in squares without a seam, by
@@ -107,6 +110,8 @@ class FastStyle(System[Stylize]):
     def losses(self, batch: Batch, step: int) -> Iterator[Loss]:
         """Equation 5, its parts as shares of what they would be if nothing were seen (``objective``)."""
         c, x = self.config, batch["image"]
+        if c.shaken:
+            x = shaken(x, batch.rng, c.shaken)
         painted = self.network(x)
         parts = self.objective(painted, x)
         if c.variation_weight:
@@ -233,6 +238,15 @@ class InLevels(nn.Module):
         return ((self.network(picture / 127.5 - 1) + 1) * 127.5).clamp(0, 255)
 
 
+def shaken(x: Float[Tensor, "b c h w"], rng: Rng, share: float) -> Float[Tensor, "b c h w"]:
+    """A share of pictures with every channel scaled and shifted by chance, mostly to less contrast."""
+    chosen = (rng.uniform() < share).to(x.device).view(-1, 1, 1, 1)
+    scale, shift = (rng.normal(x.shape[1], 1, 1).to(x) for _ in range(2))
+    mean = x.mean((2, 3), keepdim=True)
+    changed = (x - mean) * (0.3 * scale - 0.4).exp() + mean / 2 + shift / 4
+    return torch.where(chosen, changed.clamp(-1, 1), x)
+
+
 def three(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 3 h w"]:
     """Grey pictures as colourless ones, for networks that see colours."""
     return x.expand(-1, 3, -1, -1)
@@ -258,9 +272,10 @@ def _spread(length: int, side: int, count: int) -> list[int]:
 
 
 _LAPTOP = FastStyleConfig(
+    style="texture:31",
     features="random",
     content_layer="relu2_2",
-    style_weight=2.0,
+    shaken=0.5,
     network=ImageTransformConfig(width=16, bounded=True),
     optim=OptimConfig(kind="muon", lr=3e-3, clip=0.0, warmup=20, decay=0.4),
 )
