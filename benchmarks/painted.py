@@ -2,9 +2,10 @@
 
 A fast style is held against what it replaces: 50 closures of L-BFGS on its objective, which starts from white
 noise and is clipped to what pixels can be (Johnson et al. 2016, section 4.1, the baseline), and the same from
-the content, which is much nearer. The control is a network that learned another style. AdaIN's answers are judged by what was not optimised: which
-of 40 styles they look most like (local binary patterns and colours), and how much of the edges stays; and by
-the distance of the maps' means and deviations to the style's. Its control is to match histograms of colours.
+the content, which is much nearer. The control is a network that learned another style. AdaIN's answers are
+judged by what was not optimised: which of 40 styles they look most like (local binary patterns and colours),
+and how much of the edges stays; and by the distance of the maps' means and deviations to the style's. Its
+control is to match histograms of colours.
 
 Examples: python -m benchmarks.painted fast runs/faststyle-laptop --other runs/faststyle-other
           python -m benchmarks.painted adain runs/adain-laptop

@@ -19,7 +19,7 @@ from sfumato.errors import DataError, UsageError
 from sfumato.images import save_png, to_pil, to_tensor
 from sfumato.nn.image_transform import ImageTransformConfig
 from sfumato.systems.style.eyes import eyes
-from sfumato.systems.style.faststyle import FastStyle, FastStyleConfig, mosaic
+from sfumato.systems.style.faststyle import FastStyle, FastStyleConfig, mosaic, shaken
 
 FACTS = Facts("odd", 3, 40, 56, frozenset({"image"}))
 CONFIG = FastStyleConfig(
@@ -69,6 +69,22 @@ def test_it_descends_shares_of_what_is_seen():
         loss.parts["variation"], 0.5 * (rows.square().mean() + columns.square().mean())
     )
     assert loss.player == "network"
+
+
+def test_colours_are_shaken_picture_by_picture():
+    def rng(rows: range) -> Rng:
+        return Rng.training(0, 0, rows)
+
+    assert torch.equal(shaken(X, rng(range(2)), 0.0), X)
+    both = shaken(X, rng(range(2)), 1.0)
+    assert both.abs().max() <= 1
+    contrasts = both.flatten(2).std(2) / X.flatten(2).std(2)
+    assert contrasts.unique().numel() == contrasts.numel()
+    assert contrasts.sub(1).abs().max() > 0.1
+    torch.testing.assert_close(shaken(X[1:], rng(range(1, 2)), 1.0), both[1:])
+    many = torch.rand(400, 3, 2, 2) - 0.5
+    changed = (shaken(many, rng(range(400)), 0.25) != many).flatten(1).any(1).float().mean().item()
+    assert 0.17 < changed < 0.33
 
 
 def test_the_style_itself_has_no_style_to_learn():
@@ -176,6 +192,8 @@ def test_masks_of_another_size_are_refused():
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(UsageError, match="Tiles are multiples of 4 pixels a side, got 30; 512 is usual"):
         FastStyle(replace(CONFIG, tile=30))
+    with pytest.raises(UsageError, match="A share of pictures is shaken, from 0 to 1, got 1"):
+        FastStyle(replace(CONFIG, shaken=1.5))
     with pytest.raises(UsageError, match="has no layer 'relu9_1'"):
         FastStyle.fit(replace(CONFIG, content_layer="relu9_1"), FACTS)
     with pytest.raises(UsageError, match="There is no VGG 'vgg-huge'; give vgg-small, which comes along"):

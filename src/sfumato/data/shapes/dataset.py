@@ -96,7 +96,7 @@ def in_brief(split: str = "train", size: int = 64, *, length: int | None = None)
 
 
 def in_full(split: str = "train", size: int = 64, *, length: int | None = None) -> Shapes:
-    """The same scenes, every caption saying all: words and what they stand for are learned fastest from it."""
+    """The same scenes, every caption saying all: what words mean is learned fastest from such."""
     return Shapes(split, size, length=length, levels={"full": 1.0})
 
 

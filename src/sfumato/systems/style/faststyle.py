@@ -58,7 +58,7 @@ class FastStyleConfig:
     variation_weight: float = 0.0
     """Of squared differences of neighbouring pixels (section 3.2)."""
     shaken: float = 0.0
-    """Share of pictures whose colours and contrasts are changed by chance in training, where there are few."""
+    """Share of pictures whose colours and contrasts change by chance in training, where there are few."""
     optim: OptimConfig = OptimConfig(lr=1e-3, clip=0.0)
     whole: int = 2**21
     """Most pixels of a picture that is painted whole; a larger one is painted in squares without a seam, by
@@ -80,6 +80,8 @@ class FastStyle(System[Stylize]):
         step = 2**c.network.halvings
         if c.tile < step or c.tile % step:
             raise UsageError(f"Tiles are multiples of {step} pixels a side, got {c.tile}; 512 is usual.")
+        if not 0 <= c.shaken <= 1:
+            raise UsageError(f"A share of pictures is shaken, from 0 to 1, got {c.shaken:g}.")
         self.network = ImageTransform(replace(c.network, channels=c.channels))
         levels = torch.zeros(c.channels, c.style_height, c.style_width, dtype=torch.uint8)
         self.register_buffer("style", levels)
