@@ -1,4 +1,4 @@
-"""A fast style takes unseen photographs in one pass about as far as the paper's search does in 50 closures."""
+"""A fast style takes unseen photographs in one pass about as far as the paper's 50 closures of a search."""
 
 from __future__ import annotations
 
