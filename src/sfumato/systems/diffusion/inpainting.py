@@ -11,11 +11,18 @@ from dataclasses import dataclass, replace
 
 from sfumato.core.process import Karras, Process
 from sfumato.core.request import Edit, Request
-from sfumato.core.system import OptimConfig, Preset, TrainConfig
+from sfumato.core.system import Preset, TrainConfig
 from sfumato.data.dataset import Facts
 from sfumato.nn.transformer import WordsConfig
 from sfumato.systems.diffusion.beside import Masked
-from sfumato.systems.diffusion.latent import SMALL, SMALL_WORDS, Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import (
+    SMALL,
+    SMALL_OPTIM,
+    SMALL_WORDS,
+    Hear,
+    LatentConfig,
+    LatentDiffusion,
+)
 from sfumato.systems.diffusion.words import Reader, knowing, widths
 
 
@@ -52,7 +59,7 @@ _LAPTOP = Preset(
         text=SMALL_WORDS,
         process=Process(Karras(mean=0.3, std=1.2)),
         drop=0.3,
-        optim=OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6),
+        optim=SMALL_OPTIM,
         guidance=2.0,
     ),
     data="shapes",

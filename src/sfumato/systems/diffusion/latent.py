@@ -41,6 +41,8 @@ from sfumato.systems.diffusion.words import Heard
 SMALL = DiTConfig(width=128, depth=6, heads=4, clock_scale=40.0)
 SMALL_WORDS = WordsConfig(rotary=True)
 """Denoiser and reader of the laptop presets: of one shape, so that one can build on another."""
+SMALL_OPTIM = OptimConfig(kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6)
+"""Of presets that build on a trained denoiser, or are told so much that they learn fast."""
 
 Hear = Callable[[Generate, tuple[int, int]], Heard]
 """The conditions of a request for pictures of a height and width."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from sfumato.core.generate import Generate, in_turn
 from sfumato.core.process import Karras, Process
 from sfumato.core.request import Layout, Request
-from sfumato.core.system import OptimConfig, Preset, TrainConfig
+from sfumato.core.system import Preset, TrainConfig
 from sfumato.data.boxes import Box, check_boxes
 from sfumato.data.dataset import Facts
 from sfumato.errors import UsageError
@@ -26,7 +26,7 @@ from sfumato.nn.boxes import Boxes, BoxesConfig
 from sfumato.nn.condition import Condition
 from sfumato.systems.diffusion import starts
 from sfumato.systems.diffusion.beside import Asked, Nothing
-from sfumato.systems.diffusion.latent import SMALL, Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, SMALL_OPTIM, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Heard
 
 
@@ -130,9 +130,7 @@ LayoutToImage.presets = {
         LayoutConfig(
             network=SMALL,
             process=Process(Karras(mean=0.8, std=1.2)),
-            optim=OptimConfig(
-                kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6
-            ),
+            optim=SMALL_OPTIM,
             guidance=2.0,
         ),
         data="labels-to-scenes",

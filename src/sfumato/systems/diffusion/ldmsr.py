@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from sfumato.core.process import Karras, Process
 from sfumato.core.request import Request, Upscale
-from sfumato.core.system import OptimConfig, Preset, TrainConfig
+from sfumato.core.system import Preset, TrainConfig
 from sfumato.systems.diffusion.beside import Small
-from sfumato.systems.diffusion.latent import SMALL, Hear, LatentConfig, LatentDiffusion
+from sfumato.systems.diffusion.latent import SMALL, SMALL_OPTIM, Hear, LatentConfig, LatentDiffusion
 from sfumato.systems.diffusion.words import Silent
 
 
@@ -47,9 +47,7 @@ LDMSR.presets = {
         LDMSRConfig(
             network=SMALL,
             process=Process(Karras(mean=0.0, std=1.2)),
-            optim=OptimConfig(
-                kind="muon", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01, warmup=50, decay=0.6
-            ),
+            optim=SMALL_OPTIM,
         ),
         data="shapes",
         size=64,

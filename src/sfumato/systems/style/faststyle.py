@@ -34,6 +34,11 @@ from sfumato.systems.style.eyes import eyes
 MOSAIC = 128
 """Pixels a side of the squares by which a picture that is too large is judged as a whole."""
 
+FAINTER, FADING = -0.4, 0.3
+"""Logarithm of the contrast of a shaken channel, and how much that varies."""
+PALER, TONE = 0.5, 0.25
+"""What is left of such a channel's mean, and how much it is moved."""
+
 
 @dataclass(frozen=True)
 class FastStyleConfig:
@@ -245,7 +250,7 @@ def shaken(x: Float[Tensor, "b c h w"], rng: Rng, share: float) -> Float[Tensor,
     chosen = (rng.uniform() < share).to(x.device).view(-1, 1, 1, 1)
     scale, shift = (rng.normal(x.shape[1], 1, 1).to(x) for _ in range(2))
     mean = x.mean((2, 3), keepdim=True)
-    changed = (x - mean) * (0.3 * scale - 0.4).exp() + mean / 2 + shift / 4
+    changed = (x - mean) * (FAINTER + FADING * scale).exp() + PALER * mean + TONE * shift
     return torch.where(chosen, changed.clamp(-1, 1), x)
 
 
