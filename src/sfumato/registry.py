@@ -74,6 +74,7 @@ DATASETS = {
     "sights": "sfumato.data.sights:Sights",
     "gaussians": "sfumato.data.gaussians:gaussians",
     "single-shapes": "sfumato.data.shapes.single:SingleShapes",
+    "crops": "sfumato.data.crops:Crops",
     "photographs": "sfumato.data.photos:photographs",
     "edges-to-shapes": "sfumato.data.pairs:edges_to_shapes",
     "labels-to-shapes": "sfumato.data.pairs:labels_to_shapes",

@@ -249,7 +249,7 @@ def test_wrong_settings_are_refused():
         UsageError, match="Dataset 'font-files' has no setting 'sauce'; did you mean 'source'"
     ):
         open_data("font-files:sauce=bold")
-    with pytest.raises(UsageError, match="must look like source=FONT&target=FONT"):
+    with pytest.raises(UsageError, match="must look like source=VALUE&target=VALUE&characters=VALUE"):
         open_data("font-files:bold")
 
 

@@ -17,7 +17,10 @@ from sfumato.registry import DATASETS, find
 
 DOWNLOADS = {"fashion": "sfumato.data.fashion:provide"}
 """Datasets that can be fetched, and the function which does it."""
-SETTINGS = dict.fromkeys(("font-files", "fonts-unpaired"), ("source", "target", "characters"))
+SETTINGS = {
+    **dict.fromkeys(("font-files", "fonts-unpaired"), ("source", "target", "characters")),
+    "crops": ("folder",),
+}
 """Datasets with settings of their own, as in ``font-files:source=a.ttf&target=b.ttf&target=c.ttf``."""
 
 
@@ -84,7 +87,8 @@ def settings_of(text: str) -> tuple[str, Mapping[str, tuple[str, ...]]]:
     try:
         told = parse_qs(rest, keep_blank_values=True, strict_parsing=True) if rest else {}
     except ValueError as error:
-        raise UsageError(f"The settings in '{text}' must look like source=FONT&target=FONT.") from error
+        example = "&".join(f"{key}=VALUE" for key in SETTINGS[name])
+        raise UsageError(f"The settings in '{text}' must look like {example}.") from error
     for unknown in told.keys() - set(SETTINGS.get(name, ())):
         raise UsageError(f"Dataset '{name}' has no setting '{unknown}'{nearest(unknown, SETTINGS[name])}")
     return name, {key: tuple(values) for key, values in told.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
+from sfumato.data.crops import LENGTHS, cut
 from sfumato.data.dataset import Facts
 from sfumato.data.labelled import check_split
 from sfumato.errors import MissingExtraError, UsageError
@@ -36,7 +36,6 @@ PHOTOS = {
 LARGEST = 256
 TEST = 0.3
 """Share of every photograph, on its right, that is never trained on."""
-LENGTHS = {"train": 10_000, "test": 1000}
 HELD_OUT = ("cat", "coffee", "temple")
 """The photographs that ``photographs`` keeps for testing, whole."""
 
@@ -90,14 +89,7 @@ class Photos:
             raise IndexError(f"Crop {index} of {self._length}")
         dice = random.Random(f"photos/{self._split}/{index}")  # a stream of its own for every crop
         place = dice.randrange(len(self._regions))
-        region = self._regions[place]
-        most = min(region.size)
-        side = round(math.exp(dice.uniform(math.log(min(self._size, most)), math.log(most))))
-        left, top = dice.randint(0, region.width - side), dice.randint(0, region.height - side)
-        box = (left, top, left + side, top + side)
-        crop = region.resize((self._size, self._size), Image.Resampling.BICUBIC, box, reducing_gap=2.0)
-        if self._split == "train" and dice.random() < 0.5:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        crop = cut(self._regions[place], self._size, dice, mirrored=self._split == "train")
         return crop, self._labels[place]
 
 
