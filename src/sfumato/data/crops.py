@@ -18,7 +18,7 @@ from torch import Tensor
 from sfumato.data.folder import Folder
 from sfumato.data.pictures import MEMORY, THREADS
 from sfumato.errors import DataError, UsageError
-from sfumato.images import PictureError, from_levels, open_image, to_levels
+from sfumato.images import from_levels, to_levels
 
 WITHIN = 6
 """Crops that the shorter side of a picture holds at most; a larger picture is reduced when it is read."""
@@ -92,15 +92,11 @@ class Crops(Folder):
     def _picture(self, place: int) -> Image.Image | None:
         if place in self._reduced:
             return self._reduced[place]
-        entry, most = self._entries[place], WITHIN * self._size
-        if entry.name in self._bad:
+        most = WITHIN * self._size
+        opened = self._opened(place, most)
+        if opened is None:
             return None
-        try:
-            image = open_image(entry.file(), at_least=(most, most)).convert("RGB")
-        except PictureError as error:
-            self._skip(entry, error.reason)
-            self._check_bad()
-            return None
+        image = opened.convert("RGB")
         scale = most / min(image.size)
         if scale < 1:
             size = (round(image.width * scale), round(image.height * scale))

@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int, UInt8
+from PIL import Image
 from torch import Tensor
 
 from sfumato.data.dataset import Facts
@@ -161,16 +162,20 @@ class Pictures(abc.ABC):
     def _levels(self, place: int) -> UInt8[Tensor, "3 h w"] | None:
         if self._kept is not None and int(self._place[place]) == place:
             return self._kept[place]
+        image = self._opened(place, self._size)
+        return None if image is None else to_levels(fit(image, self._size, self._size))
+
+    def _opened(self, place: int, at_least: int) -> Image.Image | None:
+        """A picture, with sides of ``at_least`` pixels where it has them; skipped if it cannot be read."""
         entry = self._entries[place]
         if entry.name in self._bad:
             return None
         try:
-            image = open_image(entry.file(), at_least=(self._size, self._size))
+            return open_image(entry.file(), at_least=(at_least, at_least))
         except PictureError as error:
             self._skip(entry, error.reason)
             self._check_bad()
             return None
-        return to_levels(fit(image, self._size, self._size))
 
     def _skip(self, entry: Listed, reason: str) -> None:
         with self._lock:
