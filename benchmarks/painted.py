@@ -5,7 +5,7 @@ noise and is clipped to what pixels can be (Johnson et al. 2016, section 4.1, th
 the content, which is much nearer. The control is a network that learned another style. AdaIN's answers are
 judged by what was not optimised: which of 40 styles they look most like (local binary patterns and colours),
 and how much of the edges stays; and by the distance of the maps' means and deviations to the style's. Its
-control is to match histograms of colours.
+controls are to match the colours' means and deviations, and their histograms.
 
 Examples: python -m benchmarks.painted fast runs/faststyle-laptop --other runs/faststyle-other
           python -m benchmarks.painted adain runs/adain-laptop
@@ -38,6 +38,7 @@ from sfumato.metrics.texture import (
     nearest_styles,
     texture,
 )
+from sfumato.nn.adain import adain
 from sfumato.systems.style.adain import AdaIN, size_of
 from sfumato.systems.style.eyes import eyes
 from sfumato.systems.style.faststyle import FastStyle
@@ -188,7 +189,7 @@ def distance(system: AdaIN, x: Tensor, styles: Sequence[Tensor]) -> Tensor:
 
 
 def of_adain(system: AdaIN, count: int = 80) -> tuple[Mapping[str, Alpha], Tensor]:
-    """Figures at each strength and of the control, and crops above styles above answers."""
+    """Figures at each strength and of the controls, and crops above styles above answers."""
     given, styles, gallery = pairs(count)
     numbers = torch.arange(count) % len(gallery)
     before = distance(system, given, styles)
@@ -214,8 +215,14 @@ def of_adain(system: AdaIN, count: int = 80) -> tuple[Mapping[str, Alpha], Tenso
         found[f"alpha {alpha:g}"] = judged(last)
     control = torch.stack([histogram_matched(x, y) for x, y in zip(given, styles, strict=True)])
     found["histograms"] = judged(control)
+    found["colours"] = judged(torch.stack([recoloured(x, y) for x, y in zip(given, styles, strict=True)]))
     found["untouched"] = judged(given)
     return found, torch.cat([given, torch.stack(styles), last])
+
+
+def recoloured(x: Tensor, style: Tensor) -> Tensor:
+    """A crop with the style's mean and deviation of each colour: all that is exchanged, without a network."""
+    return adain(x[None], moments(x[None]), moments(style[None]))[0].clamp(-1, 1)
 
 
 def main() -> None:

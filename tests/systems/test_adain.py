@@ -135,6 +135,43 @@ def test_the_colours_of_the_picture_are_kept():
     assert (kept - same).abs().max() < 0.2 * (answer(ours, images=grey)[1] - kept).abs().max()
 
 
+def test_the_painted_picture_gets_the_colours_of_the_style():
+    """Means and deviations of what is painted, before it is cut to what a screen shows."""
+    plain, ours = system(), system(replace(CONFIG, colours=True))
+    faint = STYLES[0] / 9  # so that nothing has to be cut
+    ours.load_state_dict(plain.state_dict())
+    (_, without), (_, with_) = answer(plain, styles=(faint,)), answer(ours, styles=(faint,))
+    wanted = moments(faint[None])
+    assert (moments(without).mean - wanted.mean).abs().max() > 1e-2
+    torch.testing.assert_close(moments(with_).mean, wanted.mean.expand(2, -1, -1, -1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(moments(with_).std, wanted.std.expand(2, -1, -1, -1), rtol=5e-2, atol=0)
+    nothing = answer(ours, strength=0.0)[1]
+    torch.testing.assert_close(nothing, answer(plain, strength=0.0)[1])
+    masks = torch.zeros(1, 1, 37, 58)
+    masks[..., :20] = 1
+    beside = answer(ours, styles=(faint,), masks=masks)[1]
+    torch.testing.assert_close(
+        moments(beside[..., :20]).mean, wanted.mean.expand(2, -1, -1, -1), rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(beside[..., 20:], answer(plain, styles=(faint,), masks=masks)[1][..., 20:])
+
+
+def test_with_colours_the_loss_is_of_the_picture_that_has_them():
+    config = replace(CONFIG, colours=True, pixel_weight=0.0)
+    ours, batch = (
+        system(config),
+        Batch({"a": X[:, :, :36, :56], "b": X.flip(1)}, Rng.training(0, 0, range(2))),
+    )
+    [loss] = ours.losses(batch, 0)
+    loss.value.backward()
+    assert ours.decoder.convs[0].weight.grad.abs().sum() > 0
+    with torch.no_grad():  # a decoder whose own colours are others paints the same
+        ours.decoder.convs[-1].weight *= 2
+        ours.decoder.convs[-1].bias += 0.3
+    [same] = ours.losses(batch, 0)
+    torch.testing.assert_close(loss.value, same.value, rtol=1e-2, atol=0)  # variances have a floor
+
+
 def test_pictures_and_styles_of_any_size():
     ours = system()
     for size in ((1, 1), (3, 50), (16, 16)):

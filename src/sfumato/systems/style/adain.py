@@ -52,6 +52,9 @@ class AdaINConfig:
     """Lambda of equation 11."""
     pixel_weight: float = 0.0
     """Of the squared error of a picture that is decoded from its own maps; not in the paper."""
+    colours: bool = False
+    """Whether the painted picture gets the style's mean and deviation of each colour, as if it were one more
+    layer in which styles are exchanged; not in the paper."""
     optim: OptimConfig = OptimConfig(lr=1e-4, clip=0.0)
     tile: int = 1024
     """Pixels a side of the squares in which large pictures are seen and painted, without a seam."""
@@ -106,7 +109,10 @@ class AdaIN(System[Stylize]):
             own = self.encoder(three(given), [c.layer])[c.layer].float()
             wanted = {layer: moments(maps.float()) for layer, maps in self.encoder(style, layers).items()}
             target = adain(own, moments(own), wanted[c.layer])
-        seen = self.encoder(three(self.decoder(target)), layers)
+        painted = three(self.decoder(target).float())
+        if c.colours:
+            painted = adain(painted, moments(painted), moments(style))
+        seen = self.encoder(painted, layers)
         far = [
             moments_loss(seen[layer].float(), wanted[layer]) / size_of(wanted[layer])
             for layer in c.style_layers
@@ -137,13 +143,18 @@ class AdaIN(System[Stylize]):
         answers: list[Tensor] = []
         for i, x in enumerate(request.images.split(1)):
             x = x.float().cpu()
-            wanted = fixed or self._moments([matched(style, x[0]) for style in scaled])
+            styles = [matched(style, x[0]) for style in scaled] if request.keep_colour else scaled
+            wanted = fixed or self._moments(styles)
             large = self._enlarged(x)
             maps = yield from self._told(self._see(large), i / count, 0.5 / count)
             masks = None if request.masks is None else self._cover(request.masks, large, maps)
             maps = exchanged(maps, wanted, shares, masks, request.strength)
             painted = yield from self._told(self._paint(maps), (i + 0.5) / count, 0.5 / count)
-            answers.append(painted[:, :, : x.shape[2], : x.shape[3]].clamp(-1, 1))
+            painted = painted[:, :, : x.shape[2], : x.shape[3]]
+            if self.config.colours:
+                wanted = [moments(style[None]) for style in styles]
+                painted = exchanged(painted, wanted, shares, request.masks, request.strength)
+            answers.append(painted.clamp(-1, 1))
         yield Images(torch.cat(answers), seeds=tuple(range(request.seed, request.seed + count)))
 
     @property
@@ -259,9 +270,9 @@ def exchanged(
     x = maps.float()
     if masks is None:
         own = moments(x)
-        parts = [share * adain(x, own, style) for share, style in zip(shares, wanted, strict=True)]
-        painted = torch.stack(parts).sum(0)
-        return torch.lerp(x, painted, strength).to(maps.dtype)
+        return adain(x, own, Moments(*map(torch.lerp, own, _mixed(wanted, shares), (strength, strength)))).to(
+            maps.dtype
+        )
     weights = [share * mask for share, mask in zip(shares, masks, strict=True)]
     total = torch.stack(weights).sum(0)
     painted = torch.zeros_like(x)
@@ -269,6 +280,15 @@ def exchanged(
         painted += weight / total.clamp(min=1e-6) * adain(x, inside(x, mask), style)
     cover = torch.stack(list(masks)).amax(0)
     return torch.lerp(x, painted, strength * cover * (total > 0)).to(maps.dtype)
+
+
+def _mixed(found: Sequence[Moments], shares: Sequence[float]) -> Moments:
+    """Means and deviations of several styles by their shares."""
+    both = [
+        torch.stack([s * m for s, m in zip(shares, kind, strict=True)]).sum(0)
+        for kind in zip(*found, strict=True)
+    ]
+    return Moments(*both)
 
 
 def inside(x: Float[Tensor, "1 c h w"], mask: Float[Tensor, "1 h w"]) -> Moments:
@@ -292,13 +312,14 @@ _LAPTOP = AdaINConfig(
     features="random",
     layer="relu2_1",
     style_layers=("relu1_1", "relu2_1"),
-    style_weight=5.0,
     pixel_weight=10.0,
+    colours=True,
     optim=OptimConfig(kind="muon", lr=6e-3, clip=1.0, warmup=20, decay=0.5),
 )
 """A small network that learned to see through changes of colour has forgotten them by its third stage, and no
 decoder brings them back; random filters keep what they are given (He, Wang, Hopcroft 2016). Behind the second
-stage edges stay where they were; behind the third, patterns begin to come along, and fringes with them."""
+stage edges stay where they were; behind the third, patterns begin to come along, and fringes with them. So small
+a decoder misses the style's colours, unless they are exchanged once more in what it has painted."""
 AdaIN.presets = {
     "laptop": Preset(_LAPTOP, data="stylings", size=64, train=TrainConfig(steps=4000, batch=8, ema=0.99)),
     "paper": Preset(
