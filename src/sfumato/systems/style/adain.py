@@ -318,8 +318,8 @@ _LAPTOP = AdaINConfig(
 )
 """A small network that learned to see through changes of colour has forgotten them by its third stage, and no
 decoder brings them back; random filters keep what they are given (He, Wang, Hopcroft 2016). Behind the second
-stage edges stay where they were; behind the third, patterns begin to come along, and fringes with them. So small
-a decoder misses the style's colours, unless they are exchanged once more in what it has painted."""
+stage edges stay where they were; behind the third, patterns begin to come along, and fringes with them. So
+small a decoder misses the style's colours, unless they are exchanged once more in what it has painted."""
 AdaIN.presets = {
     "laptop": Preset(_LAPTOP, data="stylings", size=64, train=TrainConfig(steps=4000, batch=8, ema=0.99)),
     "paper": Preset(
