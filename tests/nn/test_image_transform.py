@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,11 +13,19 @@ from sfumato.nn.image_transform import ImageTransform, ImageTransformConfig, row
 from sfumato.nn.layers import doubled
 
 SMALL = ImageTransformConfig(width=4, blocks=2)
+HEEDING = replace(SMALL, contrast=True)
 
 
 def network(config: ImageTransformConfig = SMALL) -> ImageTransform:
     torch.manual_seed(0)
     return ImageTransform(config).eval()
+
+
+def heeding(config: ImageTransformConfig = HEEDING) -> ImageTransform:
+    ours = network(config)
+    if ours.heed is not None:
+        nn.init.normal_(ours.heed.leave.weight, std=0.3)
+    return ours
 
 
 def plainly(ours: ImageTransform, x: Tensor) -> Tensor:
@@ -59,11 +69,25 @@ def test_pictures_keep_their_size_and_see_no_neighbours(height, width):
         assert (ours(x[1:]) - y[1:]).abs().max() < 1e-5
 
 
-def test_by_its_own_statistics_it_answers_the_same():
-    ours, x = network(), torch.randn(1, 3, 40, 52)
+@torch.no_grad()
+def test_norms_forget_the_contrast_which_the_last_layer_heeds():
+    x, told = torch.randn(2, 3, 40, 52) / 2, heeding()
+    untold = network()
+    untold.load_state_dict(told.state_dict(), strict=False)
+    assert (untold(x / 4) - untold(x)).abs().max() < 1e-3
+    assert (told(x / 4) - told(x)).abs().max() > 1e-2
+    assert torch.allclose(told(x)[:1], told(x[:1]), atol=1e-5), "each picture is heeded alone"
+    new = network(HEEDING)
+    new.load_state_dict(untold.state_dict(), strict=False)
+    assert torch.equal(new(x), untold(x)), "nothing is heeded before it has learned"
+
+
+@pytest.mark.parametrize("config", [SMALL, HEEDING])
+def test_by_its_own_statistics_it_answers_the_same(config):
+    ours, x = heeding(config), torch.randn(1, 3, 40, 52)
     with torch.no_grad():
         statistics = ours.statistics(x)
-        assert len(statistics) == 3 + 2 * SMALL.blocks + 2
+        assert len(statistics) == 1 + 3 + 2 * SMALL.blocks + 2
         assert (ours.with_statistics(x, statistics) - ours(x)).abs().max() < 2e-5
         twice = ours.statistics(torch.cat([x, x]))  # all pictures count as one
         for one, other in zip(statistics, twice, strict=True):

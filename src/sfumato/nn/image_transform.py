@@ -20,6 +20,10 @@ from torch.nn.functional import conv2d, pad, relu
 from sfumato.nn.layers import GroupNorm, doubled
 from sfumato.nn.unet_p2p import enlarged
 
+HIDDEN = 32
+"""Numbers between what is known of a whole picture and what is done about it."""
+FAINTEST = 1e-3
+"""Added to the variance of a colour before its logarithm is heeded: an empty picture has none."""
 SPLIT_FROM = 2**14
 """Places from which it pays to compute the last layer row by row of its kernel (measured)."""
 
@@ -37,6 +41,9 @@ class ImageTransformConfig:
     """Side of the first and the last kernel."""
     bounded: bool = False
     """Whether a tanh keeps what comes out within [-1, 1], as in the paper; the published files have none."""
+    contrast: bool = False
+    """Whether the last layer heeds how bright the picture is in each colour and how much that varies, which
+    norms of single pictures forget; not in the paper."""
 
 
 class Statistics(NamedTuple):
@@ -61,6 +68,12 @@ class ImageTransform(nn.Module):
         self.blocks = nn.ModuleList(Block(widths[-1]) for _ in range(c.blocks))
         self.up = nn.ModuleList(Doubling(wide, out) for wide, out in pairwise(widths[::-1]))
         self.last = nn.Conv2d(c.width, c.channels, c.kernel)
+        self.heed = Heed(c.channels, c.width) if c.contrast else None
+
+    @property
+    def ends(self) -> tuple[nn.Module, ...]:
+        """Where the picture goes out."""
+        return (self.last,) if self.heed is None else (self.last, self.heed)
 
     @property
     def step(self) -> int:
@@ -76,27 +89,27 @@ class ImageTransform(nn.Module):
         return -(-far // coarse) * coarse
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return self._through(x, lambda norm, maps: norm(maps))
+        return self._through(x, _each(x), lambda norm, maps: norm(maps))
 
     def statistics(self, x: Float[Tensor, "b c h w"]) -> list[Statistics]:
-        """What every norm sees of all these pictures taken as one."""
-        seen: list[Statistics] = []
+        """What is there of all these pictures taken as one, first in themselves, then at every norm."""
+        seen = [together(x)]
 
         def note(norm: GroupNorm, maps: Tensor) -> Tensor:
             seen.append(together(maps))
             return by(norm, maps, seen[-1])
 
-        self._through(x, note)
+        self._through(x, seen[0], note)
         return seen
 
     def with_statistics(
         self, x: Float[Tensor, "b c h w"], statistics: Sequence[Statistics]
     ) -> Float[Tensor, "b c h w"]:
-        """The answer as if the norms saw these statistics: what is done to a part of a picture."""
+        """The answer as if these statistics were seen: what is done to a part of a picture."""
         given: Iterator[Statistics] = iter(statistics)
-        return self._through(x, lambda norm, maps: by(norm, maps, next(given)))
+        return self._through(x, next(given), lambda norm, maps: by(norm, maps, next(given)))
 
-    def _through(self, x: Tensor, normalise: Normalise) -> Tensor:
+    def _through(self, x: Tensor, whole: Statistics, normalise: Normalise) -> Tensor:
         height, width = x.shape[2:]
         x = enlarged(x, self.step)
         for stage in self.down:
@@ -105,6 +118,8 @@ class ImageTransform(nn.Module):
             x = block(x, normalise)
         for stage in self.up:
             x = stage(x, normalise)
+        if self.heed is not None:
+            x = self.heed(x, whole)
         x = row_by_row(reflected(x, self.config.kernel // 2), self.last)[:, :, :height, :width]
         return torch.tanh(x) if self.config.bounded else x
 
@@ -146,6 +161,23 @@ class Block(nn.Module):
         return x + normalise(self.norm, self.conv(reflected(self.first(x, normalise), 1)))
 
 
+class Heed(nn.Module):
+    """Maps scaled and shifted by what is known of the whole picture; as it begins, it changes nothing."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.enter = nn.Linear(2 * channels, HIDDEN)
+        self.leave = nn.Linear(HIDDEN, 2 * width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Float[Tensor, "b d i j"], whole: Statistics) -> Float[Tensor, "b d i j"]:
+        seen = torch.cat([whole.mean, (whole.variance + FAINTEST).log() / 2], 1).flatten(1)
+        told = self.leave(relu(self.enter(seen.to(self.enter.weight.dtype))))
+        gain, shift = told[:, :, None, None].to(x.dtype).chunk(2, 1)
+        return x * (1 + gain) + shift
+
+
 def reflected(x: Float[Tensor, "b c h w"], width: int) -> Float[Tensor, "b c i j"]:
     """The maps with their border mirrored outwards; maps that are too small for it repeat their edge."""
     mode = "reflect" if min(x.shape[2:]) > width else "replicate"
@@ -155,6 +187,12 @@ def reflected(x: Float[Tensor, "b c h w"], width: int) -> Float[Tensor, "b c i j
 def rectified(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """ReLU of maps that nobody else reads: overwritten where no gradient will ask for them."""
     return relu(x, inplace=not torch.is_grad_enabled())
+
+
+def _each(x: Float[Tensor, "b c h w"]) -> Statistics:
+    """Mean and variance of every channel of every picture."""
+    variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+    return Statistics(mean, variance)
 
 
 def together(maps: Float[Tensor, "b c h w"]) -> Statistics:
