@@ -288,7 +288,7 @@ _LAPTOP = FastStyleConfig(
 )
 """What a small network that has learned to see overlooks, nobody paints: through it, a flat sky got the style
 in one glaring spot, and colours got lost. Random filters keep what they are given (as in ``adain.py``). Of a
-picture of little contrast nothing is left under strokes of full contrast, and norms would hide that it is one."""
+picture of little contrast nothing is left under strokes of full contrast; norms would hide that it is one."""
 FastStyle.presets = {
     "laptop": Preset(_LAPTOP, data="photographs", size=96, train=TrainConfig(steps=4000, batch=4, ema=0.99)),
     "paper": Preset(
