@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, relu
 
-from sfumato.nn.layers import GroupNorm, doubled
+from sfumato.nn.layers import GroupNorm, doubled, zeroed
 from sfumato.nn.unet_p2p import enlarged
 
 HIDDEN = 32
@@ -89,14 +89,14 @@ class ImageTransform(nn.Module):
         return -(-far // coarse) * coarse
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return self._through(x, _each(x), lambda norm, maps: norm(maps))
+        return self._through(x, statistics_of(x), lambda norm, maps: norm(maps))
 
     def statistics(self, x: Float[Tensor, "b c h w"]) -> list[Statistics]:
         """What is there of all these pictures taken as one, first in themselves, then at every norm."""
-        seen = [together(x)]
+        seen = [statistics_of(x, together=True)]
 
         def note(norm: GroupNorm, maps: Tensor) -> Tensor:
-            seen.append(together(maps))
+            seen.append(statistics_of(maps, together=True))
             return by(norm, maps, seen[-1])
 
         self._through(x, seen[0], note)
@@ -167,9 +167,7 @@ class Heed(nn.Module):
     def __init__(self, channels: int, width: int):
         super().__init__()
         self.enter = nn.Linear(2 * channels, HIDDEN)
-        self.leave = nn.Linear(HIDDEN, 2 * width)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.leave = zeroed(nn.Linear(HIDDEN, 2 * width))
 
     def forward(self, x: Float[Tensor, "b d i j"], whole: Statistics) -> Float[Tensor, "b d i j"]:
         seen = torch.cat([whole.mean, (whole.variance + FAINTEST).log() / 2], 1).flatten(1)
@@ -189,15 +187,10 @@ def rectified(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return relu(x, inplace=not torch.is_grad_enabled())
 
 
-def _each(x: Float[Tensor, "b c h w"]) -> Statistics:
-    """Mean and variance of every channel of every picture."""
-    variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
-    return Statistics(mean, variance)
-
-
-def together(maps: Float[Tensor, "b c h w"]) -> Statistics:
-    """Mean and variance of every channel over all places of all pictures."""
-    variance, mean = torch.var_mean(maps.float(), (0, 2, 3), correction=0, keepdim=True)
+def statistics_of(maps: Float[Tensor, "b c h w"], *, together: bool = False) -> Statistics:
+    """Mean and variance of every channel over all places, of every picture or of all of them as one."""
+    axes = (0, 2, 3) if together else (2, 3)
+    variance, mean = torch.var_mean(maps.float(), axes, correction=0, keepdim=True)
     return Statistics(mean, variance)
 
 

@@ -15,6 +15,7 @@ from sfumato.errors import UsageError
 from sfumato.nn.attention import attention
 from sfumato.nn.condition import Condition
 from sfumato.nn.embed import LONGEST, Embedder, sinusoidal
+from sfumato.nn.layers import zeroed
 
 FARTHEST = 100.0
 """Captions are short: here RoFormer has 10,000, with which most numbers would hardly turn."""
@@ -61,8 +62,8 @@ class DiT(nn.Module):
         self.time = Embedder(width, width)
         self.vector = Embedder(config.vector, width) if config.vector else None
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
-        self.modulation = _zeroed(nn.Linear(width, 2 * width))
-        self.leave = _zeroed(nn.Linear(width, inside))
+        self.modulation = zeroed(nn.Linear(width, 2 * width))
+        self.leave = zeroed(nn.Linear(width, inside))
 
     @property
     def ends(self) -> tuple[nn.Module, ...]:
@@ -106,7 +107,7 @@ class _Block(nn.Module):
         self.to_out = nn.Linear(width, width)
         self.feed = nn.Linear(width, config.growth * width)
         self.back = nn.Linear(config.growth * width, width)
-        self.modulation = _zeroed(nn.Linear(width, 6 * width))
+        self.modulation = zeroed(nn.Linear(width, 6 * width))
 
     def forward(
         self, x: Float[Tensor, "b n d"], told: Float[Tensor, "b d"], tokens: Float[Tensor, "b l e"] | None
@@ -212,12 +213,6 @@ def normalised(x: Tensor) -> Tensor:
     """Mean 0 and variance 1 over the last axis, in x's own dtype (autocast would answer in fp32)."""
     with torch.autocast(x.device.type, enabled=False):
         return nn.functional.layer_norm(x, x.shape[-1:])
-
-
-def _zeroed(layer: nn.Linear) -> nn.Linear:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
 
 
 def _patches(x: Tensor, p: int) -> Tensor:

@@ -143,8 +143,7 @@ class AdaIN(System[Stylize]):
         answers: list[Tensor] = []
         for i, x in enumerate(request.images.split(1)):
             x = x.float().cpu()
-            styles = [matched(style, x[0]) for style in scaled] if request.keep_colour else scaled
-            wanted = fixed or self._moments(styles)
+            wanted, colours = fixed or self._moments([matched(style, x[0]) for style in scaled])
             large = self._enlarged(x)
             maps = yield from self._told(self._see(large), i / count, 0.5 / count)
             masks = None if request.masks is None else self._cover(request.masks, large, maps)
@@ -152,8 +151,7 @@ class AdaIN(System[Stylize]):
             painted = yield from self._told(self._paint(maps), (i + 0.5) / count, 0.5 / count)
             painted = painted[:, :, : x.shape[2], : x.shape[3]]
             if self.config.colours:
-                wanted = [moments(style[None]) for style in styles]
-                painted = exchanged(painted, wanted, shares, request.masks, request.strength)
+                painted = exchanged(painted, colours, shares, request.masks, request.strength)
             answers.append(painted.clamp(-1, 1))
         yield Images(torch.cat(answers), seeds=tuple(range(request.seed, request.seed + count)))
 
@@ -187,8 +185,10 @@ class AdaIN(System[Stylize]):
             return x
         return interpolate(x[None], size, mode="bicubic", antialias=True)[0].clamp(-1, 1)
 
-    def _moments(self, styles: Sequence[Tensor]) -> list[Moments]:
-        return [moments(_all(self._see(self._enlarged(style[None]))).float()) for style in styles]
+    def _moments(self, styles: Sequence[Tensor]) -> tuple[list[Moments], list[Moments]]:
+        """Of the maps of styles, and of their colours."""
+        seen = [moments(_all(self._see(self._enlarged(style[None]))).float()) for style in styles]
+        return seen, [moments(style[None]) for style in styles]
 
     def _enlarged(self, x: Tensor) -> Tensor:
         """A picture continued by its last row and column until its maps have whole places."""
@@ -269,10 +269,9 @@ def exchanged(
     """
     x = maps.float()
     if masks is None:
-        own = moments(x)
-        return adain(x, own, Moments(*map(torch.lerp, own, _mixed(wanted, shares), (strength, strength)))).to(
-            maps.dtype
-        )
+        own, style = moments(x), _mixed(wanted, shares)
+        reached = Moments(own.mean.lerp(style.mean, strength), own.std.lerp(style.std, strength))
+        return adain(x, own, reached).to(maps.dtype)
     weights = [share * mask for share, mask in zip(shares, masks, strict=True)]
     total = torch.stack(weights).sum(0)
     painted = torch.zeros_like(x)
@@ -284,11 +283,8 @@ def exchanged(
 
 def _mixed(found: Sequence[Moments], shares: Sequence[float]) -> Moments:
     """Means and deviations of several styles by their shares."""
-    both = [
-        torch.stack([s * m for s, m in zip(shares, kind, strict=True)]).sum(0)
-        for kind in zip(*found, strict=True)
-    ]
-    return Moments(*both)
+    weights = found[0].mean.new_tensor(shares).view(-1, 1, 1, 1)
+    return Moments(*((torch.cat(kind) * weights).sum(0, keepdim=True) for kind in zip(*found, strict=True)))
 
 
 def inside(x: Float[Tensor, "1 c h w"], mask: Float[Tensor, "1 h w"]) -> Moments:
