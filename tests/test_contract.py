@@ -160,6 +160,12 @@ def model(case) -> System[Any]:
     return load(case.folder, precision="fp32", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def answers(case, model) -> dict[type[Request], tuple[list[Progress], Result]]:
+    """What the model answers to one request of each of its tasks; many tests ask for just that."""
+    return {task: served(model, ASK[task](model, case.data, range(COUNT))) for task in model.tasks}
+
+
 def built(kind: type[System[Any]], preset: Preset, facts: Facts) -> System[Any]:
     """The preset's system for a dataset, upon an untrained base of the preset's own kind if it needs one."""
     torch.manual_seed(0)
@@ -448,12 +454,11 @@ def test_it_fits_itself_to_a_dataset_or_says_why_not(case):
 # --- serving -----------------------------------------------------------------------------------------
 
 
-def test_every_task_is_served_by_progress_and_one_result(case, model):
+def test_every_task_is_served_by_progress_and_one_result(case, model, answers):
     facts = case.data.facts
-    assert model.tasks or case.name in BUILT_UPON
-    for task in model.tasks:
+    assert answers or case.name in BUILT_UPON
+    for task, (progress, result) in answers.items():
         request = ASK[task](model, case.data, range(COUNT))
-        progress, result = served(model, request)
         answer = values(result)
         check_shape(request, answer, facts)
         assert answer.dtype == torch.float32
@@ -517,16 +522,16 @@ def test_what_it_hears_changes_the_picture(case, model):
         assert not torch.equal(*(numbers(served(model, asked)[1]) for asked in (request, changed))), sense
 
 
-def test_saved_and_loaded_it_answers_the_same(case, model, tmp_path):
-    answers = pictures(model, case.data)
+def test_saved_and_loaded_it_answers_the_same(case, model, answers, tmp_path):
+    told = [numbers(result) for _, result in answers.values()]
     folder = RunFolder.create(tmp_path / "copy", Recipe(case.name, plain.to_dict(model.config)))
     folder.write_model(model.state_dict())
-    assert equal(pictures(load(folder.path, precision="fp32", device="cpu"), case.data), answers)
+    assert equal(pictures(load(folder.path, precision="fp32", device="cpu"), case.data), told)
     assert all(finding.whole for finding in RunFolder(case.folder).verify())
 
     rebuilt = case.kind(plain.from_dict(case.kind.Config, plain.to_dict(model.config))).eval()
     rebuilt.load_state_dict(model.state_dict())  # in another memory layout than `load` chooses
-    for one, other in zip(pictures(rebuilt, case.data), answers, strict=True):
+    for one, other in zip(pictures(rebuilt, case.data), told, strict=True):
         assert (one - other).abs().max() <= GREY_LEVEL
 
 
@@ -555,19 +560,16 @@ def drawn(monkeypatch) -> dict[int, list[Tensor]]:
     return seen
 
 
-def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, drawn):
-    before = torch.get_rng_state()
-    first = pictures(model, case.data)
-    assert torch.equal(torch.get_rng_state(), before), "it drew from the global generator"
+def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, answers, drawn):
+    told = {task: numbers(result) for task, (_, result) in answers.items()}
     torch.manual_seed(99)
-    assert equal(pictures(model, case.data), first)
-    for task in APART.keys() & set(model.tasks):
+    before = torch.get_rng_state()
+    assert equal(pictures(model, case.data), list(told.values()))
+    assert torch.equal(torch.get_rng_state(), before), "it drew from the global generator"
+    for task in APART.keys() & told.keys():
         drawn.clear()
-        request = ASK[task](model, case.data, range(COUNT))
-        one, other = (
-            numbers(served(model, asked)[1]) for asked in (request, replace(request, seed=SEED + 100))
-        )
-        assert torch.equal(one, other) == (not drawn), task
+        request = replace(ASK[task](model, case.data, range(COUNT)), seed=SEED + 100)
+        assert torch.equal(numbers(served(model, request)[1]), told[task]) == (not drawn), task
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(case, model, drawn):
@@ -583,13 +585,13 @@ def test_a_sample_does_not_depend_on_its_neighbours(case, model, drawn):
             assert (many[i] - one[0]).abs().max() <= GREY_LEVEL
 
 
-def test_a_sample_does_not_depend_on_chunks(case, model):
+def test_a_sample_does_not_depend_on_chunks(case, model, answers):
     if "chunk" not in {field.name for field in fields(model.config)}:
         return
     small = case.kind(replace(model.config, chunk=2)).eval()
     small.load_state_dict(model.state_dict())
-    for whole, parts in zip(pictures(model, case.data), pictures(small, case.data), strict=True):
-        assert (whole - parts).abs().max() <= GREY_LEVEL
+    for (_, whole), parts in zip(answers.values(), pictures(small, case.data), strict=True):
+        assert (numbers(whole) - parts).abs().max() <= GREY_LEVEL
 
 
 # --- settings ----------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_alone_it_gives_a_tour(capsys):
             "--out must end in .png, or for a page in .html, got 'x.txt'",
         ),
         (["data", "digits", "--count", "0"], 2, "--count must be at least 1, got 0"),
-        (["completion", "fish"], 2, "fish"),
+        (["completion", "tcsh"], 2, "fish"),
         (["convert", __file__, "x"], 2, "is no weight file; give a .safetensors or a .ckpt file"),
         (["convert", "x", __file__], 2, "is there already; choose another name"),
         (["export", "shapes", __file__], 2, "is there already; choose another name"),
@@ -221,12 +221,14 @@ def test_doctor_finds_a_fit_machine_and_says_what_is_not(tmp_path, capsys):
 
 
 def test_completion_scripts_know_verbs_and_options(capsys):
-    for shell in ("bash", "zsh"):
+    words = ("generate", "guidance", "doctor", "probe", "walk", "crossover")
+    for shell in ("bash", "zsh", "fish"):
         assert main(["completion", shell]) == 0
         script = capsys.readouterr().out
-        assert all(
-            word in script for word in ("generate", "--guidance", "doctor", "--probe", "walk", "--crossover")
-        ), shell
+        assert all(word in script for word in words), shell
+        assert main(["completion", shell, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["shell"], len(told["script"])) == (shell, len(script.rstrip("\n")))
 
 
 def test_public_names_are_there():

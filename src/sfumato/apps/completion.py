@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,12 +21,16 @@ class Options(Common):
     Example: sfumato completion bash >> ~/.bashrc
     """
 
-    shell: Positional[Literal["bash", "zsh", "tcsh"]]
+    shell: Positional[Literal["bash", "zsh", "fish"]]
     """Whose script to print."""
 
 
 def main(options: Options) -> int:
-    """Let tyro write the script from the options of all verbs."""
-    script = ["--tyro-print-completion", options.shell]
-    tyro.cli(everything(), prog="sfumato", args=script, config=MARKERS[:2])
+    """Let tyro write the script from the options of all verbs; as JSON, the script is one string."""
+    arguments, printed = ["--tyro-print-completion", options.shell], io.StringIO()
+    with redirect_stdout(printed), suppress(SystemExit):  # as tyro ends when it has printed
+        tyro.cli(everything(), prog="sfumato", args=arguments, config=MARKERS[:2])
+    script = printed.getvalue().rstrip("\n")
+    options.talk.line(script)
+    options.talk.result({"shell": options.shell, "script": script})
     return 0

@@ -54,7 +54,7 @@ VERBS = {
     "convert": Verb("convert", "Write a single file of Stable Diffusion as a diffusers folder."),
     "verify": Verb("verify", "Check that a run folder is whole."),
     "demo": Verb("demo", "Make a contact sheet with the model that comes with the package."),
-    "completion": Verb("completion", "Print the completion script for bash, zsh or tcsh."),
+    "completion": Verb("completion", "Print the completion script for bash, zsh or fish."),
 }
 
 MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.AvoidSubcommands)
