@@ -70,6 +70,20 @@ def test_scores_too_many_to_keep_are_computed_anew(with_mask, monkeypatch):
         assert (mine - theirs).abs().max() <= 1e-2 * theirs.abs().max()
 
 
+def test_quick_exponentials_even_out_and_are_not_learned_through(monkeypatch):
+    given = inputs((2, 2, 300, 512, 16), torch.bfloat16)
+    expected = scaled_dot_product_attention(*(x.detach().double() for x in given))
+
+    def far(answer: Tensor) -> float:
+        return float((answer.double() - expected).norm() / expected.norm())
+
+    monkeypatch.setattr(paths, "KEPT", 0)  # so that what learns goes the same way
+    frozen = [x.detach() for x in given]
+    assert far(attention(*given)) < 0.01 < far(attention(*frozen)) < 0.025
+    monkeypatch.setattr(paths, "QUICK_FROM", 513)
+    assert far(attention(*frozen)) < 0.01
+
+
 def test_under_autocast_everything_is_half_precision():
     given = inputs(SHAPES["fused"], torch.float32)
     expected = scaled_dot_product_attention(*given)

@@ -23,8 +23,8 @@ def network(config: ImageTransformConfig = SMALL) -> ImageTransform:
 
 def heeding(config: ImageTransformConfig = HEEDING) -> ImageTransform:
     ours = network(config)
-    if ours.heed is not None:
-        nn.init.normal_(ours.heed.leave.weight, std=0.3)
+    for heed in ours.heeds or ():
+        nn.init.normal_(heed.leave.weight, std=0.3)
     return ours
 
 
@@ -70,7 +70,7 @@ def test_pictures_keep_their_size_and_see_no_neighbours(height, width):
 
 
 @torch.no_grad()
-def test_norms_forget_the_contrast_which_the_last_layer_heeds():
+def test_norms_forget_the_contrast_which_is_heeded():
     x, told = torch.randn(2, 3, 40, 52) / 2, heeding()
     untold = network()
     untold.load_state_dict(told.state_dict(), strict=False)

@@ -121,9 +121,10 @@ def read_weights(folder: Path, form: Format) -> Weights:
 
 
 def stored(file: Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a file, mapped a few at a time."""
+    """The tensors of a file, mapped a few at a time: kernels of convolutions apart, since all of them will be
+    laid out anew, so that no mapping is kept for them."""
     with safe_open(file, framework="pt") as stored:
-        names = list(stored.keys())
+        names = sorted(stored.keys(), key=lambda name: len(stored.get_slice(name).get_shape()) == 4)
     for start in range(0, len(names), TOGETHER):
         with safe_open(file, framework="pt") as stored:
             yield from ((name, stored.get_tensor(name)) for name in names[start : start + TOGETHER])

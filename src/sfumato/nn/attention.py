@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ LEAST_ROWS = 256
 """Queries in a block, however many keys there are (measured)."""
 SAFE = 60.0
 """Scores up to which exponentials are taken as they are: e^60 times a million keys is far from overflow."""
+QUICK_FROM = 256
+"""Keys among which small errors of single exponentials even out."""
+STEPS, ONE = 128, 16256
+"""Numbers that bfloat16 has between a power of two and the next, and the place of 1.0 among them."""
 KEPT = 2**26
 """Scores that are kept for the gradient (128 MB a call); where there are more they are computed anew."""
 
@@ -65,7 +70,10 @@ class _Blockwise(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, mask)
         queries, keys, values = _flat(q * q.shape[-1] ** -0.5), _flat(k), _flat(v)
         if mask is None and bool(_longest(queries) * _longest(keys) <= SAFE):
-            return _exponentials(queries, keys, values).unflatten(0, q.shape[:2])
+            quick = q.dtype == torch.bfloat16 and k.shape[2] >= QUICK_FROM and not any(ctx.needs_input_grad)
+            if quick:
+                queries = _flat(q * (STEPS / math.log(2) * q.shape[-1] ** -0.5))
+            return _exponentials(queries, keys, values, quick).unflatten(0, q.shape[:2])
         out, transposed = torch.empty_like(queries), values.mT.contiguous()
         for heads, rows in _blocks(queries, keys):
             look = _look(queries[heads, rows], keys[heads].mT, mask if mask is None else mask[rows])
@@ -90,13 +98,23 @@ class _Blockwise(torch.autograd.Function):
         return to_q.view(q.shape), to_k.to(k.dtype).view(k.shape), to_v.to(v.dtype).view(v.shape), None
 
 
-def _exponentials(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _exponentials(queries: Tensor, keys: Tensor, values: Tensor, quick: bool) -> Tensor:
     """Softmax attention with scores known to be small: no maximum is sought and nothing is divided but the
-    answer. A value that is 1 for every key gives the sum to divide by; three passes over the scores less."""
+    answer. A value that is 1 for every key gives the sum to divide by; three passes over the scores less.
+
+    ``quick`` takes scores in steps of bfloat16 and reads them as its bits: exact at powers of two, a straight
+    line between (Schraudolph 1999, Neural Computation 11(4)). It takes a quarter of the time; a weight strays
+    by 4 % at most from what all are too large by, which falls out.
+    """
     ones = torch.cat([values, torch.ones_like(values[..., :1])], -1).mT.contiguous()
     out = values.new_empty(len(queries), ones.shape[1], queries.shape[1])
     for heads, rows in _blocks(queries, keys):
-        out[heads, :, rows] = ones[heads] @ (keys[heads] @ queries[heads, rows].mT).exp_()
+        scores = keys[heads] @ queries[heads, rows].mT
+        if quick:
+            scores.view(torch.int16).copy_(scores).add_(ONE)
+        else:
+            scores.exp_()
+        out[heads, :, rows] = ones[heads] @ scores
     return (out[:, :-1] / out[:, -1:]).mT
 
 

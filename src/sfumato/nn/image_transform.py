@@ -42,8 +42,8 @@ class ImageTransformConfig:
     bounded: bool = False
     """Whether a tanh keeps what comes out within [-1, 1], as in the paper; the published files have none."""
     contrast: bool = False
-    """Whether the last layer heeds how bright the picture is in each colour and how much that varies, which
-    norms of single pictures forget; not in the paper."""
+    """Whether the residual blocks, what follows them and the last layer heed how bright the picture is in
+    each colour and how much that varies, which norms of single pictures forget; not in the paper."""
 
 
 class Statistics(NamedTuple):
@@ -68,12 +68,13 @@ class ImageTransform(nn.Module):
         self.blocks = nn.ModuleList(Block(widths[-1]) for _ in range(c.blocks))
         self.up = nn.ModuleList(Doubling(wide, out) for wide, out in pairwise(widths[::-1]))
         self.last = nn.Conv2d(c.width, c.channels, c.kernel)
-        self.heed = Heed(c.channels, c.width) if c.contrast else None
+        wide = (widths[-1], widths[-1], c.width)
+        self.heeds = nn.ModuleList(Heed(c.channels, w) for w in wide) if c.contrast else None
 
     @property
     def ends(self) -> tuple[nn.Module, ...]:
         """Where the picture goes out."""
-        return (self.last,) if self.heed is None else (self.last, self.heed)
+        return (self.last,) if self.heeds is None else (self.last, self.heeds)
 
     @property
     def step(self) -> int:
@@ -112,14 +113,11 @@ class ImageTransform(nn.Module):
     def _through(self, x: Tensor, whole: Statistics, normalise: Normalise) -> Tensor:
         height, width = x.shape[2:]
         x = enlarged(x, self.step)
-        for stage in self.down:
-            x = stage(x, normalise)
-        for block in self.blocks:
-            x = block(x, normalise)
-        for stage in self.up:
-            x = stage(x, normalise)
-        if self.heed is not None:
-            x = self.heed(x, whole)
+        for k, stages in enumerate((self.down, self.blocks, self.up)):
+            for stage in stages:
+                x = stage(x, normalise)
+            if self.heeds is not None:
+                x = self.heeds[k](x, whole)
         x = row_by_row(reflected(x, self.config.kernel // 2), self.last)[:, :, :height, :width]
         return torch.tanh(x) if self.config.bounded else x
 

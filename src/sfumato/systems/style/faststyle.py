@@ -34,7 +34,7 @@ from sfumato.systems.style.eyes import eyes
 MOSAIC = 128
 """Pixels a side of the squares by which a picture that is too large is judged as a whole."""
 
-FAINTER, FADING = -0.4, 0.3
+FAINTER, FADING = -0.6, 0.5
 """Logarithm of the contrast of a shaken channel, and how much that varies."""
 PALER, TONE = 0.5, 0.25
 """What is left of such a channel's mean, and how much it is moved."""
@@ -290,7 +290,7 @@ _LAPTOP = FastStyleConfig(
 in one glaring spot, and colours got lost. Random filters keep what they are given (as in ``adain.py``). Of a
 picture of little contrast nothing is left under strokes of full contrast; norms would hide that it is one."""
 FastStyle.presets = {
-    "laptop": Preset(_LAPTOP, data="photographs", size=96, train=TrainConfig(steps=4000, batch=4, ema=0.99)),
+    "laptop": Preset(_LAPTOP, data="photographs", size=96, train=TrainConfig(steps=8000, batch=4, ema=0.99)),
     "paper": Preset(
         FastStyleConfig(
             style="texture:19",
