@@ -13,7 +13,7 @@ UNTOUCHED = 0.35
 """Most of the objective of the untouched photograph that may be left."""
 TEXTURE = 0.6
 """Most of the distance of patterns to the style's that may be left, which nobody optimised."""
-SEARCH = 1.15
+SEARCH = 1.1
 """Times the objective that 50 closures of L-BFGS reach from white noise, which varies by a tenth."""
 
 

@@ -75,7 +75,7 @@ def test_quick_exponentials_even_out_and_are_not_learned_through(monkeypatch):
     expected = scaled_dot_product_attention(*(x.detach().double() for x in given))
 
     def far(answer: Tensor) -> float:
-        return float((answer.double() - expected).norm() / expected.norm())
+        return float((answer.detach().double() - expected).norm() / expected.norm())
 
     monkeypatch.setattr(paths, "KEPT", 0)  # so that what learns goes the same way
     frozen = [x.detach() for x in given]
