@@ -66,7 +66,7 @@ from sfumato.errors import UsageError
 from sfumato.images import save_png, to_pil
 from sfumato.registry import SYSTEMS, find
 
-BATCH, COUNT, SEED = 4, 3, 5
+BATCH, COUNT, SEED, STEPS = 4, 3, 5, 2
 GREY_LEVEL = 1 / 127.5
 LONGEST = 100
 BUILT_UPON = {find(name, SYSTEMS, "system").stands_on for name in SYSTEMS} | {
@@ -191,7 +191,7 @@ def trained(
 
 
 def generate(system: System[Any], data: Dataset, rows: range) -> Generate:
-    request = Generate(seed=SEED, count=COUNT, steps=3, guidance=2.0)
+    request = Generate(seed=SEED, count=COUNT, steps=STEPS, guidance=2.0)
     if "caption" in system.hears:
         request = replace(request, prompt=("a red circle", "", "two objects on a white background"))
     if "label" in system.hears:
@@ -211,7 +211,7 @@ def read(system: System[Any], data: Dataset, rows: range) -> Read:
 
 def few(system: System[Any]) -> int | None:
     """Steps of a solver, for systems that have one."""
-    return 3 if "steps" in {field.name for field in fields(system.config)} else None
+    return STEPS if "steps" in {field.name for field in fields(system.config)} else None
 
 
 def upscale(system: System[Any], data: Dataset, rows: range) -> Upscale:
@@ -222,7 +222,7 @@ def upscale(system: System[Any], data: Dataset, rows: range) -> Upscale:
 
 def vary(system: System[Any], data: Dataset, rows: range) -> Vary:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
-    return Vary(seed=SEED + rows.start, count=len(rows), images=images, steps=3)
+    return Vary(seed=SEED + rows.start, count=len(rows), images=images, steps=STEPS)
 
 
 def translate(system: System[Any], data: Dataset, rows: range) -> Translate:
@@ -236,7 +236,7 @@ def stylize(system: System[Any], data: Dataset, rows: range) -> Stylize:
     images = data.batch(torch.arange(rows.start, rows.stop))[field]
     strange, large = data.batch(torch.arange(5, 7))[field]
     styles = (strange[:, :20], large) if "style" in system.hears else ()
-    steps = 3 if system.stands_on else None
+    steps = STEPS if system.stands_on else None
     return Stylize(seed=SEED + rows.start, count=len(rows), images=images, styles=styles, steps=steps)
 
 
@@ -281,13 +281,13 @@ def mix(system: System[Any], data: Dataset, rows: range) -> Mix:
 
 def interpolate(system: System[Any], data: Dataset, rows: range) -> Interpolate:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
-    return Interpolate(seed=SEED + rows.start, count=len(rows), images=images, frames=2, steps=3)
+    return Interpolate(seed=SEED + rows.start, count=len(rows), images=images, frames=2, steps=STEPS)
 
 
 def textdiff(system: System[Any], data: Dataset, rows: range) -> TextDiff:
     images = data.batch(torch.arange(rows.start, rows.stop))["image"]
     words = {"source": "a red circle", "target": "a wavy blue star"}
-    return TextDiff(seed=SEED + rows.start, count=len(rows), images=images, steps=3, theta=0.7, **words)
+    return TextDiff(seed=SEED + rows.start, count=len(rows), images=images, steps=STEPS, theta=0.7, **words)
 
 
 def edit(system: System[Any], data: Dataset, rows: range) -> Edit:
@@ -310,13 +310,13 @@ def score(system: System[Any], data: Dataset, rows: range) -> Score:
 
 def imagine(system: System[Any], data: Dataset, rows: range) -> Imagine:
     prompts = ("a red circle", "two objects on a white background", "plain")[rows.start : rows.stop]
-    return Imagine(seed=SEED + rows.start, count=len(rows), prompt=prompts, guidance=2.0, steps=3)
+    return Imagine(seed=SEED + rows.start, count=len(rows), prompt=prompts, guidance=2.0, steps=STEPS)
 
 
 def layout(system: System[Any], data: Dataset, rows: range) -> Layout:
     things = system.config.boxes.things
     layouts = tuple((Box(things[i % len(things)], 0.1 * i, 0.2, 0.4, 0.5 + 0.1 * i),) for i in rows)
-    return Layout(seed=SEED + rows.start, count=len(rows), layouts=layouts, steps=3)
+    return Layout(seed=SEED + rows.start, count=len(rows), layouts=layouts, steps=STEPS)
 
 
 Ask = Callable[[System[Any], Dataset, range], Request]
