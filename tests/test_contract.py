@@ -166,6 +166,12 @@ def answers(case, model) -> dict[type[Request], tuple[list[Progress], Result]]:
     return {task: served(model, ASK[task](model, case.data, range(COUNT))) for task in model.tasks}
 
 
+@pytest.fixture(scope="module")
+def said(answers) -> dict[type[Request], Tensor]:
+    """The same in numbers."""
+    return {task: numbers(result) for task, (_, result) in answers.items()}
+
+
 def built(kind: type[System[Any]], preset: Preset, facts: Facts) -> System[Any]:
     """The preset's system for a dataset, upon an untrained base of the preset's own kind if it needs one."""
     torch.manual_seed(0)
@@ -522,16 +528,15 @@ def test_what_it_hears_changes_the_picture(case, model):
         assert not torch.equal(*(numbers(served(model, asked)[1]) for asked in (request, changed))), sense
 
 
-def test_saved_and_loaded_it_answers_the_same(case, model, answers, tmp_path):
-    told = [numbers(result) for _, result in answers.values()]
+def test_saved_and_loaded_it_answers_the_same(case, model, said, tmp_path):
     folder = RunFolder.create(tmp_path / "copy", Recipe(case.name, plain.to_dict(model.config)))
     folder.write_model(model.state_dict())
-    assert equal(pictures(load(folder.path, precision="fp32", device="cpu"), case.data), told)
+    assert equal(pictures(load(folder.path, precision="fp32", device="cpu"), case.data), list(said.values()))
     assert all(finding.whole for finding in RunFolder(case.folder).verify())
 
     rebuilt = case.kind(plain.from_dict(case.kind.Config, plain.to_dict(model.config))).eval()
     rebuilt.load_state_dict(model.state_dict())  # in another memory layout than `load` chooses
-    for one, other in zip(pictures(rebuilt, case.data), told, strict=True):
+    for one, other in zip(pictures(rebuilt, case.data), said.values(), strict=True):
         assert (one - other).abs().max() <= GREY_LEVEL
 
 
@@ -560,16 +565,15 @@ def drawn(monkeypatch) -> dict[int, list[Tensor]]:
     return seen
 
 
-def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, answers, drawn):
-    told = {task: numbers(result) for task, (_, result) in answers.items()}
+def test_same_seed_same_sample_and_no_other_source_of_chance(case, model, said, drawn):
     torch.manual_seed(99)
     before = torch.get_rng_state()
-    assert equal(pictures(model, case.data), list(told.values()))
+    assert equal(pictures(model, case.data), list(said.values()))
     assert torch.equal(torch.get_rng_state(), before), "it drew from the global generator"
-    for task in APART.keys() & told.keys():
+    for task in APART.keys() & said.keys():
         drawn.clear()
         request = replace(ASK[task](model, case.data, range(COUNT)), seed=SEED + 100)
-        assert torch.equal(numbers(served(model, request)[1]), told[task]) == (not drawn), task
+        assert torch.equal(numbers(served(model, request)[1]), said[task]) == (not drawn), task
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(case, model, drawn):
@@ -585,13 +589,13 @@ def test_a_sample_does_not_depend_on_its_neighbours(case, model, drawn):
             assert (many[i] - one[0]).abs().max() <= GREY_LEVEL
 
 
-def test_a_sample_does_not_depend_on_chunks(case, model, answers):
+def test_a_sample_does_not_depend_on_chunks(case, model, said):
     if "chunk" not in {field.name for field in fields(model.config)}:
         return
     small = case.kind(replace(model.config, chunk=2)).eval()
     small.load_state_dict(model.state_dict())
-    for (_, whole), parts in zip(answers.values(), pictures(small, case.data), strict=True):
-        assert (numbers(whole) - parts).abs().max() <= GREY_LEVEL
+    for whole, parts in zip(said.values(), pictures(small, case.data), strict=True):
+        assert (whole - parts).abs().max() <= GREY_LEVEL
 
 
 # --- settings ----------------------------------------------------------------------------------------

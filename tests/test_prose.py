@@ -13,8 +13,9 @@ import pytest
 import sfumato
 from sfumato.apps import docs, facts
 from sfumato.apps.cli import main, parse
+from sfumato.apps.settings import override
 from sfumato.apps.verbs import VERBS, module_of
-from sfumato.registry import SYSTEMS
+from sfumato.registry import SYSTEMS, find
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,7 +55,12 @@ def test_every_command_in_the_documents_can_be_typed(command, capsys):
     elif words and "--help" in words:
         assert main(words) == 0
     elif words and words[0] in VERBS:
-        parse(words[0], words[1:])
+        options = parse(words[0], words[1:])
+        if words[0] == "train" and options.system in SYSTEMS:
+            presets = find(options.system, SYSTEMS, "system").presets
+            preset = options.preset or next(iter(presets))
+            if preset != "PRESET":
+                override(presets[preset].config, options.settings, options.system)
 
 
 def test_generated_pages_are_current():

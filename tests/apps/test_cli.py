@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
-import tomllib
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 import sfumato
-from sfumato.apps import facts
-from sfumato.apps.cli import main, parse
-from sfumato.apps.settings import override
+from sfumato.apps.cli import main
 from sfumato.apps.verbs import VERBS
 from sfumato.core import request
-from sfumato.registry import SYSTEMS, find
-
-ROOT = Path(__file__).parents[2]
+from sfumato.registry import SYSTEMS
 
 LIGHT = """
 import contextlib, io, sys
@@ -237,26 +229,6 @@ def test_completion_scripts_know_verbs_and_options(capsys):
     assert main(["completion", "fish", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["shell"], len(told["script"])) == ("fish", len(script.rstrip("\n")))
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_the_commands_behind_its_figures_are_understood(system):
-    """None is carried out here; a setting that was renamed since would make it a lie."""
-    presets = tomllib.loads(facts.system(system).file.with_suffix(".toml").read_text())["presets"]
-    commands = [figure["command"] for preset in presets for figure in preset.get("figures", ())]
-    for command in (part for line in commands for part in line.split(" && ")):
-        words = [word for word in shlex.split(command) if not word.startswith("OMP_NUM_THREADS=")]
-        if words[0] == "sfumato":
-            options = parse(words[1], words[2:])
-            if words[1] == "train":
-                kind = find(options.system, SYSTEMS, "system")
-                preset = kind.presets[options.preset or next(iter(kind.presets))]
-                override(preset.config, options.settings, options.system)
-        elif words[:2] == ["python", "-m"]:
-            assert find_spec(words[2]), command
-        else:
-            assert words[0] == "pytest", command
-            assert all((ROOT / word).exists() for word in words if word.startswith("tests/")), command
 
 
 def test_public_names_are_there():

@@ -23,7 +23,7 @@ def network(config: ImageTransformConfig = SMALL) -> ImageTransform:
 
 def heeding(config: ImageTransformConfig = HEEDING) -> ImageTransform:
     ours = network(config)
-    for heed in ours.heeds or ():
+    for heed in ours.heeds:
         nn.init.normal_(heed.leave.weight, std=0.3)
     return ours
 

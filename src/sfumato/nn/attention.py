@@ -37,6 +37,7 @@ def attention(
     """Softmax attention, softmax(q k^T / sqrt d + mask) v (Vaswani et al. 2017, eq. 1).
 
     ``mask`` is added to the scores: 0 where a query may look, -inf where it may not; it learns nothing.
+    In bfloat16 on a CPU, where nothing learns, exponentials are quick and rough (``_exponentials``).
     """
     device = q.device.type
     if torch.is_autocast_enabled(device):
@@ -68,11 +69,13 @@ class _Blockwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         ctx.save_for_backward(q, k, v, mask)
-        queries, keys, values = _flat(q * q.shape[-1] ** -0.5), _flat(k), _flat(v)
-        if mask is None and bool(_longest(queries) * _longest(keys) <= SAFE):
-            quick = q.dtype == torch.bfloat16 and k.shape[2] >= QUICK_FROM and not any(ctx.needs_input_grad)
-            if quick:
-                queries = _flat(q * (STEPS / math.log(2) * q.shape[-1] ** -0.5))
+        scale = q.shape[-1] ** -0.5
+        safe = mask is None and bool(scale * _longest(q) * _longest(k) <= SAFE)
+        many, learns = k.shape[2] >= QUICK_FROM, any(ctx.needs_input_grad)
+        quick = safe and many and not learns and q.dtype == torch.bfloat16
+        steps = STEPS / math.log(2) if quick else 1.0
+        queries, keys, values = _flat(q * (steps * scale)), _flat(k), _flat(v)
+        if safe:
             return _exponentials(queries, keys, values, quick).unflatten(0, q.shape[:2])
         out, transposed = torch.empty_like(queries), values.mT.contiguous()
         for heads, rows in _blocks(queries, keys):

@@ -68,13 +68,13 @@ class ImageTransform(nn.Module):
         self.blocks = nn.ModuleList(Block(widths[-1]) for _ in range(c.blocks))
         self.up = nn.ModuleList(Doubling(wide, out) for wide, out in pairwise(widths[::-1]))
         self.last = nn.Conv2d(c.width, c.channels, c.kernel)
-        wide = (widths[-1], widths[-1], c.width)
-        self.heeds = nn.ModuleList(Heed(c.channels, w) for w in wide) if c.contrast else None
+        heeding = (widths[-1], widths[-1], c.width) if c.contrast else ()
+        self.heeds = nn.ModuleList(Heed(c.channels, width) for width in heeding)
 
     @property
     def ends(self) -> tuple[nn.Module, ...]:
         """Where the picture goes out."""
-        return (self.last,) if self.heeds is None else (self.last, self.heeds)
+        return (self.last, self.heeds)
 
     @property
     def step(self) -> int:
@@ -116,7 +116,7 @@ class ImageTransform(nn.Module):
         for k, stages in enumerate((self.down, self.blocks, self.up)):
             for stage in stages:
                 x = stage(x, normalise)
-            if self.heeds is not None:
+            if self.heeds:
                 x = self.heeds[k](x, whole)
         x = row_by_row(reflected(x, self.config.kernel // 2), self.last)[:, :, :height, :width]
         return torch.tanh(x) if self.config.bounded else x
